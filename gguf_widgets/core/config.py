@@ -1,0 +1,96 @@
+"""Where things are kept on this machine, and the few switches that come from the environment.
+
+Promises: every folder this program uses is named here and nowhere else; nothing is created by
+asking for a path (`ensure` does that). Leaves to others: what is written there.
+
+==========================  =====================================================================
+variable                    meaning
+==========================  =====================================================================
+``GGUF_WIDGETS_HOME``       the data folder; everything below is inside it
+``GGUF_WIDGETS_MODELS``     more folders to look for models in, separated like ``PATH``
+``GGUF_WIDGETS_BACKEND``    "scripted" forces the demo mode, "llama.cpp" refuses it
+==========================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+__all__ = [
+    "backend_override",
+    "data_dir",
+    "ensure",
+    "extra_model_dirs",
+    "log_dir",
+    "models_dir",
+    "runtime_dir",
+    "store_path",
+]
+
+_APP = "gguf-widgets"
+
+# A Unix-domain socket's path may hold 107 bytes on Linux and 103 on macOS; a worker's socket adds
+# a folder and a name of about 30 to the runtime folder.
+_LONGEST_RUNTIME_DIR = 60
+
+
+def data_dir() -> Path:
+    """Return the data folder: ``GGUF_WIDGETS_HOME``, else the platform's place for user data."""
+    home = os.environ.get("GGUF_WIDGETS_HOME")
+    return Path(home).expanduser().absolute() if home else platformdirs.user_data_path(_APP)
+
+
+def models_dir() -> Path:
+    """Return the folder for the user's own model files."""
+    return data_dir() / "models"
+
+
+def log_dir() -> Path:
+    """Return the folder for the workers' log files."""
+    return data_dir() / "logs"
+
+
+def store_path() -> Path:
+    """Return the SQLite file with conversations and preferences."""
+    return data_dir() / "store.sqlite3"
+
+
+def runtime_dir() -> Path:
+    """Return the folder for sockets and locks; whoever makes it makes it private (0700).
+
+    It is inside the data folder unless that path is too long for a socket's name: then it is a
+    folder of this user's in the system's temporary folder, told apart by a digest of the data folder.
+    """
+    inside = data_dir() / "run"
+    if len(os.fsencode(inside)) <= _LONGEST_RUNTIME_DIR:
+        return inside
+    digest = hashlib.sha256(os.fsencode(inside)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"{_APP}-{_user_tag()}-{digest}"
+
+
+def extra_model_dirs() -> list[Path]:
+    """Return the folders of ``GGUF_WIDGETS_MODELS``, in order, empty names left out."""
+    value = os.environ.get("GGUF_WIDGETS_MODELS", "")
+    return [Path(part).expanduser().absolute() for part in value.split(os.pathsep) if part]
+
+
+def backend_override() -> str | None:
+    """Return what ``GGUF_WIDGETS_BACKEND`` says, or None."""
+    return os.environ.get("GGUF_WIDGETS_BACKEND") or None
+
+
+def ensure(folder: Path, *, private: bool = False) -> Path:
+    """Create a folder if it is not there and return it; `private` means 0700."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700 if private else 0o777)
+    if private and os.name == "posix":
+        folder.chmod(0o700)
+    return folder
+
+
+def _user_tag() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")

@@ -1,0 +1,1 @@
+"""What runs inside the worker process: continuous batching over one model. Nothing else imports it."""

@@ -1,0 +1,260 @@
+"""Every error this package raises on purpose, as one tree.
+
+Promises: each class stands for one thing a person can act on; its message says what was wrong, the
+value, the limit and what to do; an error keeps its class and details across the worker's socket
+(`to_wire`, `from_wire`). Leaves to others: wording (whoever raises) and display (the widgets).
+
+The tree::
+
+    GgufWidgetsError
+      InvalidValueError           a setting or an argument outside what is allowed
+      ModelFileError              the file, before anything is loaded
+        ModelNotFoundError          no such file or name
+        NotAFileError               a folder, a socket, a device
+        UnreadableFileError         no permission, or the disk failed
+        NotGgufError                not a GGUF file at all
+        UnsupportedVersionError     a GGUF version this program does not know
+        BigEndianFileError          written for big-endian machines
+        TruncatedFileError          the file ends before its own header says
+        MalformedHeaderError        counts, lengths or types that cannot be true
+        VocabularyOnlyError         holds a vocabulary and no weights
+        ProjectorFileError          an mmproj companion chosen as a model
+        SplitFileError              a part of a split model is missing or out of place
+      ModelLoadError              the file is fine, loading it failed
+        NotEnoughMemoryError        it needs more memory than is free
+      RequestError                one request could not be carried out
+        ContextOverflowError        more tokens than the context has room for
+        ChatTemplateError           the chat template failed, refused or took too long
+        DecodeError                 llama.cpp reported a failure while computing
+        RequestCancelledError       the request was taken back before it began
+      WorkerError                 the process that runs the model
+        WorkerStartError            it did not start
+        WorkerDiedError             it ended while it was needed
+        WorkerBusyError             its queue is full
+        ProtocolError               the two sides do not understand each other
+      ModelUnloadedError          the model was used after it had been unloaded
+      StoreError                  the database file
+      MissingDependencyError      an optional package is not installed
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypedDict
+
+__all__ = [
+    "BigEndianFileError",
+    "ChatTemplateError",
+    "ContextOverflowError",
+    "DecodeError",
+    "GgufWidgetsError",
+    "InvalidValueError",
+    "MalformedHeaderError",
+    "MissingDependencyError",
+    "ModelFileError",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "ModelUnloadedError",
+    "NotAFileError",
+    "NotEnoughMemoryError",
+    "NotGgufError",
+    "ProjectorFileError",
+    "ProtocolError",
+    "RequestCancelledError",
+    "RequestError",
+    "SplitFileError",
+    "StoreError",
+    "TruncatedFileError",
+    "UnreadableFileError",
+    "UnsupportedVersionError",
+    "VocabularyOnlyError",
+    "WireError",
+    "WorkerBusyError",
+    "WorkerDiedError",
+    "WorkerError",
+    "WorkerStartError",
+    "from_wire",
+    "to_wire",
+]
+
+
+class WireError(TypedDict):
+    """An error as it crosses the worker's socket."""
+
+    kind: str
+    message: str
+    details: dict[str, Any]
+
+
+class GgufWidgetsError(Exception):
+    """The root of every error this package raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        One or two plain sentences for the person at the screen.
+    **details
+        Facts a program may want (``path``, ``limit``, ``needed_bytes``, ...). Values must be JSON's:
+        str, int, float, bool, None, and lists and dicts of these.
+
+    Attributes
+    ----------
+    message : str
+    details : dict
+    """
+
+    _by_name: ClassVar[dict[str, type[GgufWidgetsError]]] = {}
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        GgufWidgetsError._by_name[cls.__name__] = cls
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keeps `details` when a test runner or a process pool copies the error.
+        return (_rebuild, (type(self), self.message, self.details))
+
+
+def _rebuild(
+    cls: type[GgufWidgetsError], message: str, details: dict[str, Any]
+) -> GgufWidgetsError:
+    return cls(message, **details)
+
+
+class InvalidValueError(GgufWidgetsError, ValueError):
+    """A setting or an argument is outside what is allowed."""
+
+
+class ModelFileError(GgufWidgetsError):
+    """Something is wrong with a model file; nothing was loaded."""
+
+
+class ModelNotFoundError(ModelFileError, FileNotFoundError):
+    """There is no such file, or no model of that name."""
+
+    # OSError's own __str__ would print its errno pair; the message is all there is here.
+    __str__ = Exception.__str__
+
+
+class NotAFileError(ModelFileError):
+    """The path is a folder or something else that is not a plain file."""
+
+
+class UnreadableFileError(ModelFileError):
+    """The file cannot be read: no permission, or the disk failed."""
+
+
+class NotGgufError(ModelFileError):
+    """The file does not begin as a GGUF file does."""
+
+
+class UnsupportedVersionError(ModelFileError):
+    """The file is GGUF of a version this program does not know."""
+
+
+class BigEndianFileError(ModelFileError):
+    """The file was written for big-endian machines."""
+
+
+class TruncatedFileError(ModelFileError):
+    """The file ends before its own header says it should."""
+
+
+class MalformedHeaderError(ModelFileError):
+    """The header holds counts, lengths or types that cannot be true."""
+
+
+class VocabularyOnlyError(ModelFileError):
+    """The file holds a vocabulary and no weights."""
+
+
+class ProjectorFileError(ModelFileError):
+    """The file is the vision or audio companion (mmproj) of a model, not a model."""
+
+
+class SplitFileError(ModelFileError):
+    """A part of a split model is missing or does not belong."""
+
+
+class ModelLoadError(GgufWidgetsError):
+    """The file's header is fine, but the model could not be loaded."""
+
+
+class NotEnoughMemoryError(ModelLoadError, MemoryError):
+    """The model needs more memory than is free."""
+
+
+class RequestError(GgufWidgetsError):
+    """One request could not be carried out; the model is still there."""
+
+
+class ContextOverflowError(RequestError):
+    """The prompt, or the prompt and its answer, does not fit the context."""
+
+
+class ChatTemplateError(RequestError):
+    """The model's chat template failed, refused these messages or took too long."""
+
+
+class DecodeError(RequestError):
+    """llama.cpp reported a failure while it computed this request."""
+
+
+class RequestCancelledError(RequestError):
+    """The request was taken back before it began."""
+
+
+class WorkerError(GgufWidgetsError):
+    """The process that runs the model failed."""
+
+
+class WorkerStartError(WorkerError):
+    """The worker process did not start."""
+
+
+class WorkerDiedError(WorkerError):
+    """The worker process ended while it was needed."""
+
+
+class WorkerBusyError(WorkerError):
+    """The worker's queue is full; try again in a moment."""
+
+
+class ProtocolError(WorkerError):
+    """The two sides of the socket do not understand each other."""
+
+
+class ModelUnloadedError(GgufWidgetsError):
+    """The model was used after it had been unloaded."""
+
+
+class StoreError(GgufWidgetsError):
+    """The database file could not be read or written."""
+
+
+class MissingDependencyError(GgufWidgetsError, ImportError):
+    """An optional package is not installed; the message says how to install it."""
+
+
+def to_wire(error: BaseException) -> WireError:
+    """Turn an error into plain data for the socket.
+
+    An error from outside the tree becomes a `RequestError` whose message names the original class,
+    so that nothing is hidden and the other side still gets an error of the tree.
+    """
+    if isinstance(error, GgufWidgetsError):
+        return {"kind": type(error).__name__, "message": error.message, "details": error.details}
+    return {
+        "kind": RequestError.__name__,
+        "message": f"The worker met an error it did not expect: {type(error).__name__}: {error}",
+        "details": {},
+    }
+
+
+def from_wire(wire: WireError) -> GgufWidgetsError:
+    """Turn what `to_wire` made back into the same error; an unknown kind becomes a `WorkerError`."""
+    cls = GgufWidgetsError._by_name.get(wire["kind"], WorkerError)
+    return cls(wire["message"], **wire["details"])

@@ -1,0 +1,1 @@
+"""One SQLite file: conversations and preferences, and later batch runs and measurements."""

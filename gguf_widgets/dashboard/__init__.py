@@ -1,0 +1,1 @@
+"""The widgets composed into one page, and the Voila application that serves it."""

@@ -1,0 +1,1 @@
+"""The ipywidgets and anywidget components, one file each; no inference logic."""
