@@ -64,7 +64,7 @@ def runtime_dir() -> Path:
     """Return the folder for sockets and locks; whoever makes it makes it private (0700).
 
     It is inside the data folder unless that path is too long for a socket's name: then it is a
-    folder of this user's in the system's temporary folder, told apart by a digest of the data folder.
+    folder of this user's in the system's temporary folder, told apart by a digest of the name.
     """
     inside = data_dir() / "run"
     if len(os.fsencode(inside)) <= _LONGEST_RUNTIME_DIR:

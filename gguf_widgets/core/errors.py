@@ -39,7 +39,7 @@ The tree::
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypedDict
+from typing import Any, TypedDict
 
 __all__ = [
     "BigEndianFileError",
@@ -93,16 +93,14 @@ class GgufWidgetsError(Exception):
     message : str
         One or two plain sentences for the person at the screen.
     **details
-        Facts a program may want (``path``, ``limit``, ``needed_bytes``, ...). Values must be JSON's:
-        str, int, float, bool, None, and lists and dicts of these.
+        Facts a program may want (``path``, ``limit``, ``needed_bytes``, ...). Values must be
+        JSON's: str, int, float, bool, None, and lists and dicts of these.
 
     Attributes
     ----------
     message : str
     details : dict
     """
-
-    _by_name: ClassVar[dict[str, type[GgufWidgetsError]]] = {}
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -111,7 +109,7 @@ class GgufWidgetsError(Exception):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        GgufWidgetsError._by_name[cls.__name__] = cls
+        _BY_NAME[cls.__name__] = cls
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keeps `details` when a test runner or a process pool copies the error.
@@ -122,6 +120,10 @@ def _rebuild(
     cls: type[GgufWidgetsError], message: str, details: dict[str, Any]
 ) -> GgufWidgetsError:
     return cls(message, **details)
+
+
+# Filled as each class of the tree is defined, so that `from_wire` needs no list of its own.
+_BY_NAME: dict[str, type[GgufWidgetsError]] = {}
 
 
 class InvalidValueError(GgufWidgetsError, ValueError):
@@ -255,6 +257,6 @@ def to_wire(error: BaseException) -> WireError:
 
 
 def from_wire(wire: WireError) -> GgufWidgetsError:
-    """Turn what `to_wire` made back into the same error; an unknown kind becomes a `WorkerError`."""
-    cls = GgufWidgetsError._by_name.get(wire["kind"], WorkerError)
+    """Turn what `to_wire` made back into an error; an unknown kind becomes a `WorkerError`."""
+    cls = _BY_NAME.get(wire["kind"], WorkerError)
     return cls(wire["message"], **wire["details"])

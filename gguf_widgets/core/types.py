@@ -267,8 +267,8 @@ class Timings(_Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Formulas: ``ttft_s = queue_s + prefill_s`` up to the first token sampled;
     ``decode_tok_per_s = (num_completion_tokens - 1) / decode_s``;
-    ``prefill_tok_per_s = (num_prompt_tokens - num_cached_tokens) / prefill_s``. A rate is None where
-    it has no meaning (one token, no time).
+    ``prefill_tok_per_s = (num_prompt_tokens - num_cached_tokens) / prefill_s``. A rate is None
+    where it has no meaning (one token, no time).
     """
 
     queue_s: float
