@@ -34,6 +34,7 @@ The tree::
         ProtocolError               the two sides do not understand each other
       ModelUnloadedError          the model was used after it had been unloaded
       StoreError                  the database file
+      DeviceQueryError            the list of processors and graphics cards could not be had
       MissingDependencyError      an optional package is not installed
 """
 
@@ -46,6 +47,7 @@ __all__ = [
     "ChatTemplateError",
     "ContextOverflowError",
     "DecodeError",
+    "DeviceQueryError",
     "GgufWidgetsError",
     "InvalidValueError",
     "MalformedHeaderError",
@@ -235,6 +237,10 @@ class ModelUnloadedError(GgufWidgetsError):
 
 class StoreError(GgufWidgetsError):
     """The database file could not be read or written."""
+
+
+class DeviceQueryError(GgufWidgetsError):
+    """ggml could not say which processors and graphics cards this machine has."""
 
 
 class MissingDependencyError(GgufWidgetsError, ImportError):
