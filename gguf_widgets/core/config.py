@@ -9,6 +9,7 @@ variable                    meaning
 ``GGUF_WIDGETS_HOME``       the data folder; everything below is inside it
 ``GGUF_WIDGETS_MODELS``     more folders to look for models in, separated like ``PATH``
 ``GGUF_WIDGETS_BACKEND``    "scripted" forces the demo mode, "llama.cpp" refuses it
+``GGUF_WIDGETS_DEMO_PACE``  the demo mode's tokens per second; 0 is as fast as possible
 ==========================  =====================================================================
 """
 
@@ -21,6 +22,8 @@ from pathlib import Path
 
 import platformdirs
 
+from gguf_widgets.core.errors import InvalidValueError
+
 __all__ = [
     "backend_override",
     "data_dir",
@@ -29,6 +32,7 @@ __all__ = [
     "log_dir",
     "models_dir",
     "runtime_dir",
+    "scripted_pace",
     "store_path",
 ]
 
@@ -82,6 +86,23 @@ def extra_model_dirs() -> list[Path]:
 def backend_override() -> str | None:
     """Return what ``GGUF_WIDGETS_BACKEND`` says, or None."""
     return os.environ.get("GGUF_WIDGETS_BACKEND") or None
+
+
+def scripted_pace() -> float:
+    """Return the demo mode's tokens per second, from ``GGUF_WIDGETS_DEMO_PACE`` if it is set.
+
+    A token of the demo mode is one letter: 120 of them are read like 30 tokens of a real model.
+    """
+    value = os.environ.get("GGUF_WIDGETS_DEMO_PACE") or "120"
+    try:
+        pace = float(value)
+    except ValueError:
+        pace = -1.0
+    if not 0 <= pace < float("inf"):
+        raise InvalidValueError(
+            f"GGUF_WIDGETS_DEMO_PACE is {value!r}; it must be a number from 0 (no pause) up."
+        )
+    return pace
 
 
 def ensure(folder: Path, *, private: bool = False) -> Path:

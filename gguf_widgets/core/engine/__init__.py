@@ -1,1 +1,4 @@
-"""What runs inside the worker process: continuous batching over one model. Nothing else imports it."""
+"""What runs inside the worker process: continuous batching over one model.
+
+Nothing outside `core.worker.server` imports it.
+"""

@@ -1,0 +1,183 @@
+"""What the engine needs from a runtime, and nothing more.
+
+Promises: everything the engine calls is in `Backend`, so that the engine runs the same on llama.cpp
+(`llama.py`) and on scripted replies (`scripted.py`). Leaves to others: every decision about which
+tokens are computed when (`scheduler.py`) and where they are kept (`kv_cache.py`).
+
+Threads: one thread owns a backend and calls everything here. Only `interrupt`, `tokenize`,
+`detokenize`, `token_to_piece` and the plain attributes may be used by other threads meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gguf_widgets.core.types import LoadSettings, SamplingSettings
+
+__all__ = ["Backend", "BatchArrays", "DecodeStatus", "LoadProgress", "Sampler", "Vocabulary"]
+
+LoadProgress = Callable[[float], bool]
+"""Called with the fraction loaded, 0 to 1; answering False cancels the load."""
+
+
+class DecodeStatus(IntEnum):
+    """How `Backend.decode` ended; the values are llama_decode's."""
+
+    OK = 0
+    NO_ROOM = 1  # no free cells; the memory is as it was before the call
+    ABORTED = 2  # interrupted; part of the batch may be in the memory
+    INVALID = -1  # the batch was refused; the memory is as it was before the call
+    FAILED = -2  # the computation failed; part of the batch may be in the memory
+
+    @classmethod
+    def from_code(cls, code: int) -> DecodeStatus:
+        """Name a return code of llama_decode; an unknown positive code counts as a failure."""
+        if code in (0, 1, 2, -1):
+            return cls(code)
+        return cls.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class BatchArrays:
+    """The arrays of one batch, each of length ``n_batch``, filled in place before each decode.
+
+    Attributes
+    ----------
+    tokens, positions, seq_ids : ndarray of int32
+        The token, its position in its sequence, and the slot (``seq_id``) it belongs to.
+    logits : ndarray of int8
+        1 for the rows whose next token will be sampled.
+    """
+
+    tokens: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    seq_ids: NDArray[np.int32]
+    logits: NDArray[np.int8]
+
+    @classmethod
+    def empty(cls, n_batch: int) -> BatchArrays:
+        """Make arrays for batches of up to `n_batch` tokens."""
+        return cls(
+            np.zeros(n_batch, np.int32),
+            np.zeros(n_batch, np.int32),
+            np.zeros(n_batch, np.int32),
+            np.zeros(n_batch, np.int8),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What is fixed about a model's tokens.
+
+    Attributes
+    ----------
+    n_vocab : int
+    bos, eos : int
+        Token ids; -1 where the model has none.
+    bos_text, eos_text : str
+        How these tokens are written in a chat template; "" where there is none.
+    add_bos : bool
+        Whether a prompt begins with `bos`.
+    control_texts : tuple of str
+        How the control tokens are written ("<|im_end|>"); a person's text may hold them by chance
+        or on purpose, and must then not be read as the control tokens themselves.
+    """
+
+    n_vocab: int
+    bos: int = -1
+    eos: int = -1
+    bos_text: str = ""
+    eos_text: str = ""
+    add_bos: bool = False
+    control_texts: tuple[str, ...] = field(default=(), repr=False)
+
+
+class Sampler(Protocol):
+    """One sequence's chain of samplers: it remembers what it has chosen."""
+
+    def sample(self, row: int) -> int:
+        """Choose the next token from row `row` of the last decoded batch, and remember it."""
+
+    def close(self) -> None:
+        """Free what the native side holds; a second call does nothing."""
+
+
+class Backend(Protocol):
+    """A loaded model with a context.
+
+    Attributes
+    ----------
+    name : str
+        "llama.cpp" or "scripted".
+    settings : LoadSettings
+        The effective settings: nothing is None except, possibly, `chat_template`.
+    vocabulary : Vocabulary
+    chat_template : str or None
+        The model's own chat template.
+    batch : BatchArrays
+        Filled by the engine before each `decode`.
+    """
+
+    name: str
+    settings: LoadSettings
+    vocabulary: Vocabulary
+    chat_template: str | None
+    batch: BatchArrays
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        """Cut text into tokens, adding neither BOS nor EOS.
+
+        With `parse_special`, the text of a control token becomes that token.
+
+        Raises
+        ------
+        InvalidValueError
+            For text that is not valid Unicode (lone surrogates).
+        """
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool) -> str:
+        """Turn tokens into text; with `special`, control tokens are written out."""
+
+    def token_to_piece(self, token: int) -> bytes:
+        """Return a token's bytes, which may be part of a character; b"" for control tokens."""
+
+    def is_eog(self, token: int) -> bool:
+        """Say whether this token ends the model's reply."""
+
+    def decode(self, num_tokens: int) -> int:
+        """Compute the first `num_tokens` rows of `batch`; return llama_decode's code."""
+
+    def new_sampler(
+        self, sampling: SamplingSettings, seed: int, prompt_tokens: Sequence[int]
+    ) -> Sampler:
+        """Make the sampler chain of a new sequence; see `sampler.plan`."""
+
+    def seq_rm(self, seq_id: int, start: int) -> bool:
+        """Forget the tokens of a slot from position `start` on; False if it cannot be cut there.
+
+        Removing all of them (`start` 0) always works.
+        """
+
+    def seq_pos_min(self, seq_id: int) -> int:
+        """Return the first position a slot remembers; -1 when it is empty."""
+
+    def seq_pos_max(self, seq_id: int) -> int:
+        """Return the last position a slot remembers; -1 when it is empty."""
+
+    def interrupt(self) -> None:
+        """Make the decode that runs now, or else the next one, return `ABORTED` soon.
+
+        Any thread may call this.
+        """
+
+    def clear_interrupt(self) -> None:
+        """Take `interrupt` back."""
+
+    def close(self) -> None:
+        """Free the model and its context; a second call does nothing."""

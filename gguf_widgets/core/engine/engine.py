@@ -1,0 +1,481 @@
+"""Continuous batching: requests in, events out, one step at a time.
+
+Promises:
+
+- a request that `add_request` accepts ends in exactly one terminal event, `Finished` or `Failed`;
+  one that it refuses (an exception) never gets an event;
+- a batch that fails costs only the sequence at fault: each of the others is cut back to what it
+  had, or computed again where the model's memory cannot be cut, and goes on;
+- the joined texts of a request's `TextDelta` events are its reply's text;
+- a request that names its seed, or uses temperature 0, computes its whole prompt itself, so that it
+  gives the same reply again when nothing runs beside it. Other requests may take over what the
+  previous turn of the conversation has left in the cache.
+
+Leaves to others: the policy (`scheduler.py`), slots and cells (`kv_cache.py`), the model
+(`backend.py`), queues and clients (the worker).
+
+Threads: the engine has none. One thread calls everything; while `step` runs, other threads may call
+`interrupt`, `tokenize`, `tokenize_prompt` and `detokenize` only.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from time import perf_counter
+
+import numpy as np
+
+from gguf_widgets.core.engine import scheduler
+from gguf_widgets.core.engine.backend import Backend, DecodeStatus
+from gguf_widgets.core.engine.detokenizer import Detokenizer
+from gguf_widgets.core.engine.kv_cache import KVCache
+from gguf_widgets.core.engine.prompt import PromptPart, tokenize_prompt
+from gguf_widgets.core.engine.sampler import choose_seed, is_repeatable
+from gguf_widgets.core.engine.sequence import NO_SLOT, Sequence
+from gguf_widgets.core.errors import (
+    ContextOverflowError,
+    DecodeError,
+    GgufWidgetsError,
+    InvalidValueError,
+    to_wire,
+)
+from gguf_widgets.core.types import (
+    EngineStats,
+    Failed,
+    Finished,
+    FinishReason,
+    GenerateRequest,
+    GenerationEvent,
+    LoadSettings,
+    PrefillProgress,
+    TextDelta,
+)
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Runs many requests over one backend.
+
+    Parameters
+    ----------
+    backend : Backend
+        The engine owns it from now on and closes it.
+
+    Attributes
+    ----------
+    backend : Backend
+    settings : LoadSettings
+        The effective settings.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.settings: LoadSettings = backend.settings
+        n_ctx, n_batch = self.settings.n_ctx, self.settings.n_batch
+        n_seq_max = self.settings.n_seq_max
+        if n_ctx is None or n_batch is None or n_seq_max is None:
+            raise InvalidValueError("The backend did not say its n_ctx, n_batch and n_seq_max.")
+        self._n_ctx, self._n_batch = n_ctx, n_batch
+        self._cache = KVCache(backend, n_seq_max, n_ctx)
+        self._pace = scheduler.PrefillPace(n_batch)
+        self._counting = np.arange(n_ctx + 1, dtype=np.int32)
+        self._order = itertools.count()
+        self._num_steps = 0
+        self._waiting: list[Sequence] = []
+        self._running: list[Sequence] = []
+        self._by_id: dict[str, Sequence] = {}
+        self._events: list[GenerationEvent] = []
+        # After a preemption nobody is admitted until a sequence has ended: the one that gave way
+        # would otherwise come straight back and take the same cells again.
+        self._admission_closed = False
+        self._closed = False
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` has something to do or to report."""
+        return bool(self._events or self._running or self._waiting)
+
+    def stats(self) -> EngineStats:
+        """Count what is going on; `num_cells_used` are those of running sequences."""
+        return EngineStats(
+            num_running=len(self._running),
+            num_waiting=len(self._waiting),
+            num_cells_used=self._cache.num_busy_cells,
+            num_cells=self._n_ctx,
+        )
+
+    # Requests
+
+    def add_request(self, request: GenerateRequest) -> None:
+        """Take a request into the queue.
+
+        Raises
+        ------
+        InvalidValueError
+            For an empty prompt, an unknown token, a setting out of range, or an id in use.
+        ContextOverflowError
+            For a prompt longer than the context; ``n_prompt``, ``n_ctx`` and ``excess`` are in its
+            details.
+        """
+        self._check(request)
+        num_prompt = len(request.prompt_tokens)
+        # A prompt that fills the context exactly still gets one token: it needs no cell.
+        max_output = max(1, self._n_ctx - num_prompt)
+        if request.sampling.max_tokens is not None:
+            max_output = min(max_output, request.sampling.max_tokens)
+        sequence = Sequence(
+            request=request,
+            order=next(self._order),
+            tokens=list(request.prompt_tokens),
+            max_output=max_output,
+            seed=choose_seed(request.sampling),
+            detokenizer=Detokenizer(request.sampling.stop),
+            arrived=perf_counter(),
+            chunk_limit=self._n_batch,
+        )
+        self._by_id[request.request_id] = sequence
+        self._waiting.append(sequence)
+
+    def _check(self, request: GenerateRequest) -> None:
+        request.sampling.check()
+        tokens, n_vocab = request.prompt_tokens, self.backend.vocabulary.n_vocab
+        if self._closed:
+            raise InvalidValueError("The engine is closed.")
+        if request.request_id in self._by_id:
+            raise InvalidValueError(f"A request {request.request_id!r} is already under way.")
+        if not tokens:
+            raise InvalidValueError("The prompt is empty: there is nothing to continue.")
+        for token in (min(tokens), max(tokens), *request.sampling.logit_bias):
+            if not 0 <= token < n_vocab:
+                raise InvalidValueError(
+                    f"Token {token} does not exist; this model's tokens are 0 to {n_vocab - 1}.",
+                    token=token,
+                )
+        if len(tokens) > self._n_ctx:
+            excess = len(tokens) - self._n_ctx
+            raise ContextOverflowError(
+                f"The prompt is {len(tokens)} tokens long and the context has room for"
+                f" {self._n_ctx}: {excess} too many. Shorten the prompt, or load the model with a"
+                " larger context (n_ctx).",
+                n_prompt=len(tokens),
+                n_ctx=self._n_ctx,
+                excess=excess,
+            )
+
+    def abort(self, request_id: str) -> bool:
+        """End a request as aborted; its last event comes from the next `step`.
+
+        Returns
+        -------
+        bool
+            False if there is no such request, which is so too when it has just ended.
+        """
+        sequence = self._by_id.get(request_id)
+        if sequence is None:
+            return False
+        self._finish(sequence, FinishReason.ABORTED, perf_counter())
+        return True
+
+    def abort_client(self, client_id: str) -> int:
+        """End all requests of a client as aborted; return how many."""
+        ids = [id_ for id_, sequence in self._by_id.items() if sequence.client_id == client_id]
+        return sum(map(self.abort, ids))
+
+    def interrupt(self) -> None:
+        """Make the `step` that runs now, or else the next one, return soon. Any thread may call it.
+
+        To abort a request that is being computed: first put the abort where the engine's thread
+        will find it, then call this. Nothing is lost by calling it in vain: at most the tokens of
+        one batch are computed a second time.
+        """
+        self.backend.interrupt()
+
+    # Text
+
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> list[int]:
+        """Cut text into tokens.
+
+        Parameters
+        ----------
+        text : str
+        add_special : bool, default False
+            Begin with BOS if the model wants that and the text does not begin with it already.
+        parse_special : bool, default False
+            Read the text of a control token ("<|im_end|>") as that token.
+        """
+        if add_special:
+            return tokenize_prompt(self.backend, [PromptPart(text, parse_special)])
+        return self.backend.tokenize(text, parse_special=parse_special)
+
+    def tokenize_prompt(self, parts: Iterable[PromptPart]) -> list[int]:
+        """Turn a rendered conversation (`ChatTemplate.render_parts`) into prompt tokens."""
+        return tokenize_prompt(self.backend, parts)
+
+    def detokenize(self, tokens: Iterable[int], *, special: bool = False) -> str:
+        """Turn tokens into text; with `special`, control tokens are written out.
+
+        Raises
+        ------
+        InvalidValueError
+            For a token that does not exist.
+        """
+        tokens = list(tokens)
+        n_vocab = self.backend.vocabulary.n_vocab
+        for token in tokens:
+            if not 0 <= token < n_vocab:
+                raise InvalidValueError(
+                    f"Token {token} does not exist; this model's tokens are 0 to {n_vocab - 1}."
+                )
+        return self.backend.detokenize(tokens, special=special)
+
+    # Steps
+
+    def step(self) -> list[GenerationEvent]:
+        """Compute one batch and return what came of it, in the order it happened."""
+        if self._waiting:
+            self._admit()
+        if self._running:
+            chunks = self._plan()
+            started = perf_counter()
+            num_rows = self._fill(chunks)
+            status = DecodeStatus.from_code(self.backend.decode(num_rows))
+            # Cleared only here, after a decode has had the chance to see it: an interrupt that
+            # comes between two steps is not lost.
+            self.backend.clear_interrupt()
+            self._num_steps += 1
+            if status is DecodeStatus.OK:
+                self._advance(chunks, started)
+            else:
+                self._recover(status, chunks)
+        events, self._events = self._events, []
+        return events
+
+    def _admit(self) -> None:
+        while self._waiting and self._cache.has_slot and not self._admission_closed:
+            sequence = scheduler.next_to_admit(self._waiting, self._running)
+            if not scheduler.can_admit(sequence, self._running, self._n_ctx):
+                return
+            self._waiting.remove(sequence)
+            sequence.slot, sequence.num_computed = self._cache.acquire(
+                sequence.tokens, reuse=not is_repeatable(sequence.request.sampling)
+            )
+            self._running.append(sequence)
+            if sequence.started is None:
+                sequence.started = perf_counter()
+                sequence.num_cached = sequence.num_computed
+                try:
+                    sequence.sampler = self.backend.new_sampler(
+                        sequence.request.sampling, sequence.seed, sequence.request.prompt_tokens
+                    )
+                except GgufWidgetsError as error:
+                    self._fail(sequence, error)
+
+    def _plan(self) -> list[scheduler.Chunk]:
+        """Plan a batch, making room for it first; never empty while something runs."""
+        while True:
+            chunks = scheduler.plan_batch(
+                self._running,
+                n_batch=self._n_batch,
+                free_cells=self._cache.num_free_cells + self._cache.num_kept_cells,
+                prefill_limit=self._pace.limit,
+            )
+            if chunks:
+                break
+            # Only a lone sequence may fill the whole context, and it ends there; so there is
+            # always one that can give way.
+            victim = scheduler.choose_victim(self._running)
+            if victim is None:
+                raise AssertionError("a lone sequence found no free cell")
+            self._preempt(victim)
+        needed = sum(chunk.num_tokens for chunk in chunks)
+        while self._cache.num_free_cells < needed:
+            self._cache.evict()
+        return chunks
+
+    def _fill(self, chunks: list[scheduler.Chunk]) -> int:
+        batch = self.backend.batch
+        row = 0
+        for sequence, start, count in chunks:
+            if count == 1:
+                batch.tokens[row] = sequence.tokens[start]
+                batch.positions[row] = start
+                batch.seq_ids[row] = sequence.slot
+            else:
+                end = row + count
+                batch.tokens[row:end] = sequence.tokens[start : start + count]
+                batch.positions[row:end] = self._counting[start : start + count]
+                batch.seq_ids[row:end] = sequence.slot
+                batch.logits[row:end] = 0
+            row += count
+            batch.logits[row - 1] = start + count == len(sequence.tokens)
+        return row
+
+    def _advance(self, chunks: list[scheduler.Chunk], started: float) -> None:
+        """Take in a batch that went well: count its tokens, sample where a row asked for it."""
+        num_prefilled = 0
+        row = -1
+        for sequence, start, count in chunks:
+            row += count
+            self._cache.grow(sequence.slot, count)
+            sequence.num_computed = start + count
+            sequence.last_step = self._num_steps
+            sequence.suspect = False
+            if count > 1 or not sequence.num_output:
+                num_prefilled += count
+            if sequence.num_computed < len(sequence.tokens):
+                if not sequence.num_output:
+                    self._report_prefill(sequence)
+                continue
+            if sequence.sampler is None:
+                raise AssertionError("a running sequence has no sampler")
+            self._append(sequence, sequence.sampler.sample(row))
+        if num_prefilled:
+            self._pace.observe(num_prefilled, perf_counter() - started)
+
+    def _append(self, sequence: Sequence, token: int) -> None:
+        """Add a sampled token to its sequence, and the text that it completes to the events."""
+        now = perf_counter()
+        if sequence.first_token is None:
+            sequence.first_token = now
+        if not 0 <= token < self.backend.vocabulary.n_vocab:
+            self._fail(sequence, DecodeError(f"The model chose token {token}, which it has not."))
+            return
+        if self.backend.is_eog(token):
+            self._finish(sequence, FinishReason.STOP, now)
+            return
+        sequence.tokens.append(token)
+        sequence.num_output += 1
+        text = sequence.detokenizer.feed(self.backend.token_to_piece(token))
+        if text:
+            self._emit_text(sequence, text)
+        if sequence.detokenizer.stop_string is not None:
+            self._finish(sequence, FinishReason.STOP, now)
+        elif sequence.num_output >= sequence.max_output:
+            self._finish(sequence, FinishReason.LENGTH, now)
+
+    # When a batch fails
+
+    def _recover(self, status: DecodeStatus, chunks: list[scheduler.Chunk]) -> None:
+        for sequence, start, _ in chunks:
+            sequence.num_computed = self._cache.cut(sequence.slot, start)
+            if sequence.num_computed < sequence.num_cached:
+                sequence.num_cached = sequence.num_computed
+        if status is DecodeStatus.NO_ROOM:
+            self._make_room(chunks)
+        elif status in (DecodeStatus.INVALID, DecodeStatus.FAILED):
+            if len(chunks) > 1:
+                for sequence, _, _ in chunks:
+                    sequence.suspect = True
+                return
+            self._fail(
+                chunks[0].sequence,
+                DecodeError(
+                    "The model could not compute this request"
+                    f" (llama_decode answered {status.name.lower()}). The model is still loaded;"
+                    " try again, or with a shorter prompt.",
+                    status=status.name.lower(),
+                ),
+            )
+
+    def _make_room(self, chunks: list[scheduler.Chunk]) -> None:
+        """Answer llama.cpp's "no room", one measure at a time, the mildest first."""
+        if self._cache.evict():
+            return
+        victim = scheduler.choose_victim(self._running)
+        if victim is not None:
+            self._preempt(victim)
+            return
+        sequence, _, count = chunks[0]
+        if count > 1:
+            sequence.chunk_limit = count // 2
+        elif sequence.num_output:
+            self._finish(sequence, FinishReason.LENGTH, perf_counter())
+        else:
+            self._fail(
+                sequence,
+                ContextOverflowError(
+                    f"The context (n_ctx {self._n_ctx}) has no room left after"
+                    f" {sequence.num_computed} of the prompt's {sequence.num_prompt} tokens."
+                    " Shorten the prompt, or load the model with a larger context (n_ctx).",
+                    n_prompt=sequence.num_prompt,
+                    n_ctx=self._n_ctx,
+                    excess=sequence.num_prompt - sequence.num_computed,
+                ),
+            )
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._running.remove(sequence)
+        self._cache.release(sequence.slot)
+        sequence.slot = NO_SLOT
+        sequence.num_computed = 0
+        sequence.preempted = True
+        self._waiting.append(sequence)
+        self._admission_closed = True
+
+    # Events and ends
+
+    def _report_prefill(self, sequence: Sequence) -> None:
+        self._events.append(
+            PrefillProgress(
+                request_id=sequence.request_id,
+                num_done=sequence.num_computed,
+                num_total=sequence.num_prompt,
+            )
+        )
+
+    def _emit_text(self, sequence: Sequence, text: str) -> None:
+        sequence.texts.append(text)
+        self._events.append(
+            TextDelta(
+                request_id=sequence.request_id,
+                text=text,
+                num_completion_tokens=sequence.num_output,
+            )
+        )
+
+    def _finish(self, sequence: Sequence, reason: FinishReason, now: float) -> None:
+        self._end(sequence, keep=True)
+        self._events.append(
+            Finished(request_id=sequence.request_id, reply=sequence.reply(reason, now))
+        )
+
+    def _fail(self, sequence: Sequence, error: GgufWidgetsError) -> None:
+        self._end(sequence, keep=False)
+        self._events.append(Failed(request_id=sequence.request_id, error=to_wire(error)))
+
+    def _end(self, sequence: Sequence, *, keep: bool) -> None:
+        """Say what was held back, and give back all that a sequence has."""
+        text = sequence.detokenizer.finish()
+        if text:
+            self._emit_text(sequence, text)
+        del self._by_id[sequence.request_id]
+        if sequence.slot == NO_SLOT:
+            self._waiting.remove(sequence)
+        else:
+            self._running.remove(sequence)
+            kept = sequence.tokens[: sequence.num_computed] if keep else None
+            self._cache.release(sequence.slot, kept)
+            sequence.slot = NO_SLOT
+            self._admission_closed = False
+        if sequence.sampler is not None:
+            sequence.sampler.close()
+            sequence.sampler = None
+
+    def clear_cache(self) -> None:
+        """Forget what finished requests have left in the cache."""
+        self._cache.clear()
+
+    def close(self) -> list[GenerationEvent]:
+        """Abort what is open, free the model, and return the last events. May be called twice."""
+        if self._closed:
+            return []
+        for request_id in list(self._by_id):
+            self.abort(request_id)
+        self._closed = True
+        self.backend.close()
+        events, self._events = self._events, []
+        return events

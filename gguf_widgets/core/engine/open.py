@@ -1,0 +1,61 @@
+"""The one place where a backend is chosen and opened.
+
+Promises: the native runtime is imported only when it is asked for. Leaves to others: which backend
+a machine can use (the manager), and which settings suit it (`fit.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gguf_widgets.core.engine.backend import Backend, LoadProgress
+from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.types import LoadSettings
+
+__all__ = ["BACKENDS", "open_backend"]
+
+BACKENDS = ("llama.cpp", "scripted")
+
+
+def open_backend(
+    kind: str,
+    path: Path | str | None,
+    settings: LoadSettings,
+    on_progress: LoadProgress | None = None,
+) -> Backend:
+    """Load a model.
+
+    Parameters
+    ----------
+    kind : str
+        "llama.cpp" or "scripted" (demo mode: prepared answers, no model).
+    path : Path or str or None
+        The model file; the scripted backend needs none and does not read it.
+    settings : LoadSettings
+        What is None is chosen by the backend.
+    on_progress : callable, optional
+        Called with the fraction loaded, 0 to 1; answering False cancels the load.
+
+    Raises
+    ------
+    InvalidValueError
+        For an unknown kind, a missing path, or settings out of range.
+    MissingDependencyError
+        If llama-cpp-python is not installed or does not start.
+    ModelLoadError
+        If the model could not be loaded; `details["cancelled"]` if `on_progress` said so.
+    NotEnoughMemoryError
+        If there was not enough memory.
+    """
+    settings.check()
+    if kind == "scripted":
+        from gguf_widgets.core.engine.scripted import ScriptedBackend
+
+        return ScriptedBackend.open(settings, on_progress)
+    if kind == "llama.cpp":
+        if path is None:
+            raise InvalidValueError("No model file was named.")
+        from gguf_widgets.core.engine.llama import LlamaBackend
+
+        return LlamaBackend(Path(path), settings, on_progress)
+    raise InvalidValueError(f"There is no backend {kind!r}; there are {', '.join(BACKENDS)}.")

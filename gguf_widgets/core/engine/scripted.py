@@ -1,0 +1,281 @@
+"""A backend without a model: scripted replies over byte-level tokens.
+
+Promises: it behaves as llama.cpp does where the engine can see it (contiguous positions, a limited
+number of cells, batches that are aborted half way, memory that may not be cuttable), and it checks
+that the engine keeps to the rules. It has two uses: the demo mode of the app where llama-cpp-python
+is missing, with `demo_replies.py` as its script, and the tests, with scripts and faults of theirs.
+Leaves to others: saying on screen that this is the demo mode.
+
+The tokens are the 256 bytes, then BOS and the control tokens of ChatML. A script is a function of
+the tokens in a slot's memory; so a reply comes out right only if the engine kept that memory right.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from gguf_widgets.core import config
+from gguf_widgets.core.engine.backend import BatchArrays, DecodeStatus, LoadProgress, Vocabulary
+from gguf_widgets.core.engine.demo_replies import demo_script
+from gguf_widgets.core.errors import InvalidValueError, ModelLoadError
+from gguf_widgets.core.types import LoadSettings, ModelInfo, SamplingSettings
+
+__all__ = ["BOS", "EOS", "IM_END", "IM_START", "Fault", "Script", "ScriptedBackend", "demo_info"]
+
+BOS, IM_START, IM_END, EOS = 256, 257, 258, 259
+_CONTROL = {"<|bos|>": BOS, "<|im_start|>": IM_START, "<|im_end|>": IM_END, "<|eos|>": EOS}
+_TEXTS = {token: text for text, token in _CONTROL.items()}
+_SPLIT = re.compile("(" + "|".join(map(re.escape, _CONTROL)) + ")")
+N_VOCAB = 260
+
+PREFILL_SPEEDUP = 50  # a prompt is "computed" this much faster than a reply is written
+
+Script = Callable[[Sequence[int], int], int]
+"""From the tokens in a slot's memory and the number of them that are the prompt: the next token."""
+
+
+class Fault(NamedTuple):
+    """What a decode answers instead of doing its work: a code, and how many rows it still did."""
+
+    code: int
+    rows_done: int = 0
+
+
+def demo_info() -> ModelInfo:
+    """Describe the demo mode as if it were a model."""
+    return ModelInfo(
+        path="",
+        name="Demo mode (no model)",
+        architecture="scripted",
+        size_bytes=0,
+        num_parameters=0,
+        quantization="none",
+        n_ctx_train=_DEFAULTS["n_ctx"],
+        n_vocab=N_VOCAB,
+        n_layer=0,
+        n_head=0,
+        n_head_kv=0,
+        n_embd=0,
+        description="Prepared answers, so that you can look around. No model is running.",
+        license="MIT",
+        backend="scripted",
+    )
+
+
+_DEFAULTS = {"n_ctx": 8192, "n_batch": 512, "n_seq_max": 8, "n_gpu_layers": 0, "n_threads": 1}
+
+
+class ScriptedBackend:
+    """The backend protocol on scripted replies; see `Backend` for what each method does.
+
+    Parameters
+    ----------
+    settings : LoadSettings, optional
+        `n_ctx`, `n_batch` and `n_seq_max` are kept to; the rest is only reported.
+    script : Script, optional
+        What the "model" says; by default the demo mode's answers.
+    tokens_per_s : float, default 0
+        The pace of a reply; 0 is as fast as possible.
+    can_cut : bool, default True
+        False behaves like a recurrent model: a slot's memory can only be emptied as a whole.
+    fault : callable, optional
+        Called before each decode with the rows as (token, position, slot); a `Fault` makes that
+        decode fail. For tests.
+    """
+
+    name = "scripted"
+    chat_template: str | None = None
+
+    def __init__(
+        self,
+        settings: LoadSettings | None = None,
+        script: Script = demo_script,
+        *,
+        tokens_per_s: float = 0.0,
+        can_cut: bool = True,
+        fault: Callable[[list[tuple[int, int, int]]], Fault | None] | None = None,
+    ) -> None:
+        self.settings = _effective(settings or LoadSettings())
+        self.vocabulary = Vocabulary(
+            n_vocab=N_VOCAB,
+            bos=BOS,
+            eos=EOS,
+            bos_text=_TEXTS[BOS],
+            eos_text=_TEXTS[EOS],
+            add_bos=True,
+            control_texts=tuple(_CONTROL),
+        )
+        self.batch = BatchArrays.empty(self.settings.n_batch or 0)
+        self.num_open_samplers = 0
+        self._script = script
+        self._token_s = 1 / tokens_per_s if tokens_per_s > 0 else 0.0
+        self._can_cut = can_cut
+        self._fault = fault
+        self._memory: list[list[int]] = [[] for _ in range(self.settings.n_seq_max or 0)]
+        self._outputs: dict[int, int] = {}  # row of the last batch -> slot
+        self._interrupted = threading.Event()
+
+    @classmethod
+    def open(cls, settings: LoadSettings, on_progress: LoadProgress | None) -> ScriptedBackend:
+        """Open the demo mode, at a pace that can be read along."""
+        for fraction in (0.0, 1.0):
+            if on_progress is not None and not on_progress(fraction):
+                raise ModelLoadError("Loading was cancelled.", cancelled=True)
+        return cls(settings, tokens_per_s=config.scripted_pace())
+
+    # Text
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        """See `Backend.tokenize`."""
+        try:
+            if not parse_special:
+                return list(text.encode())
+            tokens: list[int] = []
+            for part in _SPLIT.split(text):
+                tokens += [_CONTROL[part]] if part in _CONTROL else part.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidValueError(
+                f"The text holds half a character (a lone surrogate) at place {error.start}."
+            ) from error
+        return tokens
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool) -> str:
+        """See `Backend.detokenize`."""
+        pieces = (
+            _TEXTS[token].encode() if special and token in _TEXTS else self.token_to_piece(token)
+            for token in tokens
+        )
+        return b"".join(pieces).decode("utf-8", "replace")
+
+    def token_to_piece(self, token: int) -> bytes:
+        """See `Backend.token_to_piece`."""
+        return bytes((token,)) if token < BOS else b""
+
+    def is_eog(self, token: int) -> bool:
+        """See `Backend.is_eog`."""
+        return token in (IM_END, EOS)
+
+    # Memory
+
+    def seq_rm(self, seq_id: int, start: int) -> bool:
+        """See `Backend.seq_rm`."""
+        memory = self._memory[seq_id]
+        if start > 0 and start < len(memory) and not self._can_cut:
+            return False
+        del memory[start:]
+        return True
+
+    def seq_pos_min(self, seq_id: int) -> int:
+        """See `Backend.seq_pos_min`."""
+        return 0 if self._memory[seq_id] else -1
+
+    def seq_pos_max(self, seq_id: int) -> int:
+        """See `Backend.seq_pos_max`."""
+        return len(self._memory[seq_id]) - 1
+
+    def interrupt(self) -> None:
+        """See `Backend.interrupt`."""
+        self._interrupted.set()
+
+    def clear_interrupt(self) -> None:
+        """See `Backend.clear_interrupt`."""
+        self._interrupted.clear()
+
+    # Work
+
+    def decode(self, num_tokens: int) -> int:
+        """See `Backend.decode`; batches that break llama.cpp's rules are refused as it does."""
+        self._outputs = {}
+        if not 0 < num_tokens <= len(self.batch.tokens):
+            return DecodeStatus.INVALID
+        rows = list(
+            zip(
+                self.batch.tokens[:num_tokens].tolist(),
+                self.batch.positions[:num_tokens].tolist(),
+                self.batch.seq_ids[:num_tokens].tolist(),
+                strict=True,
+            )
+        )
+        following = [len(memory) for memory in self._memory]
+        for token, position, slot in rows:
+            if not 0 <= token < N_VOCAB or position != following[slot]:
+                return DecodeStatus.INVALID
+            following[slot] += 1
+        if sum(following) > (self.settings.n_ctx or 0):
+            return DecodeStatus.NO_ROOM
+        fault = self._fault(rows) if self._fault is not None else None
+        if fault is not None:
+            self._store(rows[: fault.rows_done])
+            return fault.code
+        if self._wait(num_tokens):
+            return DecodeStatus.ABORTED
+        self._store(rows)
+        for row in self.batch.logits[:num_tokens].nonzero()[0].tolist():
+            self._outputs[row] = rows[row][2]
+        return DecodeStatus.OK
+
+    def _wait(self, num_tokens: int) -> bool:
+        """Take the time a model would take; True if interrupted meanwhile."""
+        pause = self._token_s * max(1.0, num_tokens / PREFILL_SPEEDUP)
+        return self._interrupted.wait(pause) if pause else self._interrupted.is_set()
+
+    def _store(self, rows: list[tuple[int, int, int]]) -> None:
+        for token, _, slot in rows:
+            self._memory[slot].append(token)
+
+    def new_sampler(
+        self,
+        sampling: SamplingSettings,  # noqa: ARG002 - a script has its own mind
+        seed: int,  # noqa: ARG002
+        prompt_tokens: Sequence[int],
+    ) -> ScriptedSampler:
+        """See `Backend.new_sampler`; the settings change nothing about a script."""
+        self.num_open_samplers += 1
+        return ScriptedSampler(self, len(prompt_tokens))
+
+    def next_token(self, row: int, num_prompt: int) -> int:
+        """Ask the script what follows the memory of the slot that `row` belongs to."""
+        return self._script(self._memory[self._outputs[row]], num_prompt)
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._interrupted.set()
+
+
+class ScriptedSampler:
+    """A sampler that asks the backend's script."""
+
+    def __init__(self, backend: ScriptedBackend, num_prompt: int) -> None:
+        self._backend: ScriptedBackend | None = backend
+        self._num_prompt = num_prompt
+
+    def sample(self, row: int) -> int:
+        """See `Sampler.sample`."""
+        if self._backend is None:
+            raise AssertionError("a closed sampler was asked")
+        return self._backend.next_token(row, self._num_prompt)
+
+    def close(self) -> None:
+        """See `Sampler.close`."""
+        if self._backend is not None:
+            self._backend.num_open_samplers -= 1
+            self._backend = None
+
+
+def _effective(settings: LoadSettings) -> LoadSettings:
+    chosen = {name: value for name, value in settings.to_dict().items() if value is not None}
+    chosen = {**_DEFAULTS, **chosen}
+    return LoadSettings.from_keywords(
+        **{
+            "n_ubatch": chosen["n_batch"],
+            "type_k": "f16",
+            "type_v": "f16",
+            "flash_attn": False,
+            "use_mmap": False,
+            "use_mlock": False,
+            **chosen,
+        }
+    )

@@ -1,0 +1,123 @@
+"""One token stream being generated, from its request to its last event.
+
+Promises: a sequence's tokens are its prompt followed by its reply, and ``num_computed`` of them are
+in the model's memory; what is left to compute follows from these two, so that a new prompt, the
+next token and a sequence that must be computed again are one and the same case. Leaves to others:
+every decision (`scheduler.py`) and every call (`engine.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gguf_widgets.core.engine.backend import Sampler
+from gguf_widgets.core.engine.detokenizer import Detokenizer
+from gguf_widgets.core.types import FinishReason, GenerateRequest, Reply, Timings, Usage
+
+__all__ = ["Sequence"]
+
+NO_SLOT = -1
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request and how far it is.
+
+    Attributes
+    ----------
+    order : int
+        Counts up with each request: a smaller one came earlier.
+    tokens : list of int
+        The prompt and the reply so far.
+    num_computed : int
+        How many of `tokens` are in the slot's cells.
+    max_output : int
+        The longest reply there is room for.
+    slot : int
+        The ``seq_id`` it occupies, -1 while it waits.
+    last_step : int
+        When it was last part of a batch, so that turns are fair.
+    suspect : bool
+        It was part of a batch that failed: it is computed alone until that goes well.
+    chunk_limit : int
+        The most tokens of it that go into one batch; halved when the cache has no room.
+    """
+
+    request: GenerateRequest
+    order: int
+    tokens: list[int]
+    max_output: int
+    seed: int
+    detokenizer: Detokenizer
+    arrived: float
+    chunk_limit: int
+    num_computed: int = 0
+    num_cached: int = 0
+    num_output: int = 0
+    slot: int = NO_SLOT
+    last_step: int = -1
+    suspect: bool = False
+    preempted: bool = False
+    sampler: Sampler | None = None
+    started: float | None = None
+    first_token: float | None = None
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def request_id(self) -> str:
+        """The request's name."""
+        return self.request.request_id
+
+    @property
+    def client_id(self) -> str:
+        """Who asked."""
+        return self.request.client_id
+
+    @property
+    def num_prompt(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt_tokens)
+
+    @property
+    def num_to_compute(self) -> int:
+        """Tokens that are not in the cells yet; 1 when the next step only adds the newest."""
+        return len(self.tokens) - self.num_computed
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether the next step computes just the newest token of the reply."""
+        return self.num_output > 0 and len(self.tokens) - self.num_computed == 1
+
+    def reply(self, reason: FinishReason, now: float) -> Reply:
+        """Sum up what came of the request, at the time `now`."""
+        return Reply(
+            text="".join(self.texts),
+            finish_reason=reason,
+            usage=Usage(
+                num_prompt_tokens=self.num_prompt,
+                num_cached_tokens=self.num_cached,
+                num_completion_tokens=self.num_output,
+            ),
+            timings=self._timings(now),
+            seed=self.seed,
+            stop_string=self.detokenizer.stop_string,
+        )
+
+    def _timings(self, now: float) -> Timings:
+        started = now if self.started is None else self.started
+        first = now if self.first_token is None else self.first_token
+        prefill, decode = first - started, now - first
+        num_prefilled = self.num_prompt - self.num_cached
+        return Timings(
+            queue_s=started - self.arrived,
+            prefill_s=prefill,
+            decode_s=decode,
+            ttft_s=None if self.first_token is None else self.first_token - self.arrived,
+            total_s=now - self.arrived,
+            prefill_tok_per_s=(
+                num_prefilled / prefill if self.first_token is not None and prefill > 0 else None
+            ),
+            decode_tok_per_s=(
+                (self.num_output - 1) / decode if self.num_output > 1 and decode > 0 else None
+            ),
+        )
