@@ -19,9 +19,11 @@ The tree::
         MalformedHeaderError        counts, lengths or types that cannot be true
         VocabularyOnlyError         holds a vocabulary and no weights
         ProjectorFileError          an mmproj companion chosen as a model
+        NotAModelError              an adapter, an importance matrix, ...: GGUF, but no model
         SplitFileError              a part of a split model is missing or out of place
       ModelLoadError              the file is fine, loading it failed
         NotEnoughMemoryError        it needs more memory than is free
+        LoadCancelledError          the loading was stopped on request
       RequestError                one request could not be carried out
         ContextOverflowError        more tokens than the context has room for
         ChatTemplateError           the chat template failed, refused or took too long
@@ -35,6 +37,7 @@ The tree::
       ModelUnloadedError          the model was used after it had been unloaded
       StoreError                  the database file
       DeviceQueryError            the list of processors and graphics cards could not be had
+      ServerStartError            the dashboard's or JupyterLab's server could not start
       MissingDependencyError      an optional package is not installed
 """
 
@@ -50,6 +53,7 @@ __all__ = [
     "DeviceQueryError",
     "GgufWidgetsError",
     "InvalidValueError",
+    "LoadCancelledError",
     "MalformedHeaderError",
     "MissingDependencyError",
     "ModelFileError",
@@ -57,12 +61,14 @@ __all__ = [
     "ModelNotFoundError",
     "ModelUnloadedError",
     "NotAFileError",
+    "NotAModelError",
     "NotEnoughMemoryError",
     "NotGgufError",
     "ProjectorFileError",
     "ProtocolError",
     "RequestCancelledError",
     "RequestError",
+    "ServerStartError",
     "SplitFileError",
     "StoreError",
     "TruncatedFileError",
@@ -179,6 +185,10 @@ class ProjectorFileError(ModelFileError):
     """The file is the vision or audio companion (mmproj) of a model, not a model."""
 
 
+class NotAModelError(ModelFileError):
+    """The file is GGUF and not a model: an adapter, an importance matrix, a retired format."""
+
+
 class SplitFileError(ModelFileError):
     """A part of a split model is missing or does not belong."""
 
@@ -189,6 +199,10 @@ class ModelLoadError(GgufWidgetsError):
 
 class NotEnoughMemoryError(ModelLoadError, MemoryError):
     """The model needs more memory than is free."""
+
+
+class LoadCancelledError(ModelLoadError):
+    """The loading was stopped because a person or a program asked for it."""
 
 
 class RequestError(GgufWidgetsError):
@@ -241,6 +255,10 @@ class StoreError(GgufWidgetsError):
 
 class DeviceQueryError(GgufWidgetsError):
     """ggml could not say which processors and graphics cards this machine has."""
+
+
+class ServerStartError(GgufWidgetsError):
+    """The dashboard's or JupyterLab's server could not start: address, port or files."""
 
 
 class MissingDependencyError(GgufWidgetsError, ImportError):
