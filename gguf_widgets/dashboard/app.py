@@ -1,0 +1,324 @@
+"""The dashboard's server: a small Voila application of our own.
+
+Promises: it listens on this machine only unless told otherwise, and never beyond it without a
+token; it prints the address in a line that starts with ``Open ``; the kernels it started are ended
+with it, and those of pages that were left are ended before. Leaves to others: the page
+(`handlers`, ``page/``), the kernels (`kernels`), the command line (`gguf_widgets.cli`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import base64
+import errno
+import ipaddress
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import webbrowser
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jupyter_core.utils import run_sync
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
+from tornado.netutil import bind_sockets
+from traitlets import Instance
+from traitlets.config import Config
+
+from gguf_widgets.core.errors import InvalidValueError, ServerStartError
+from gguf_widgets.dashboard.notebooks import notebook_path
+from gguf_widgets.dashboard.quick_import import without_iri_grammar
+
+with without_iri_grammar():
+    import nbformat
+    from jupyter_server.utils import url_path_join
+    from voila.app import Voila
+    from voila.tornado.handler import TornadoVoilaHandler
+
+    from gguf_widgets.dashboard.handlers import FAVICON, FaviconHandler, PageHandler
+    from gguf_widgets.dashboard.kernels import DashboardKernelManager, ThisPythonOnly
+
+__all__ = ["DashboardApp", "DashboardOptions", "serve"]
+
+_NUM_PORTS_TRIED = 50
+_LONGEST_SOCKET_PATH = 100  # macOS allows 103 bytes, Linux 107
+_PAGE_TEMPLATES = Path(__file__).parent / "page"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DashboardOptions:
+    """How the dashboard is served.
+
+    Parameters
+    ----------
+    ip : str, default "localhost"
+        The address to listen on; "0.0.0.0" is every network this machine is in.
+    port : int, default 8866
+        The first port to try; when it is taken, the next free one is used. 0 takes any free one.
+    token : str or None, default None
+        What a visitor must bring. "" makes one. None means none on this machine's own address, and
+        makes one on any other.
+    open_browser : bool, default True
+    theme : {"light", "dark"}, default "light"
+    notebook : Path or None, default None
+        Another notebook to serve instead of our own.
+    idle_timeout_s, idle_check_s : int, defaults 600 and 60
+        A kernel whose page has gone is ended after this long without a sign of work, and how often
+        that is looked at.
+    verbose : bool, default False
+        Log what the server does.
+
+    Raises
+    ------
+    InvalidValueError
+        A port that does not exist, or a theme that is not known.
+    """
+
+    ip: str = "localhost"
+    port: int = 8866
+    token: str | None = None
+    open_browser: bool = True
+    theme: str = "light"
+    notebook: Path | None = None
+    idle_timeout_s: int = 600
+    idle_check_s: int = 60
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise InvalidValueError(f"The port is {self.port}; it must be from 0 to 65535.")
+        if self.theme not in ("light", "dark"):
+            raise InvalidValueError(f'The theme is {self.theme!r}; it can be "light" or "dark".')
+
+
+class DashboardApp(Voila):  # type: ignore[misc]  # Voila ships no types
+    """Voila, serving one notebook: ours, in this Python environment.
+
+    Configuration files of other Voila pages are not read: they are about other pages, and one in
+    the current folder could run any code.
+    """
+
+    name = "gguf-widgets-dashboard"
+    options = Instance(DashboardOptions)
+
+    def setup_template_dirs(self) -> None:
+        """Put our page before Voila's own templates."""
+        super().setup_template_dirs()
+        self.template_paths: list[str] = [str(_PAGE_TEMPLATES), *self.template_paths]
+
+    def init_settings(self) -> dict[str, Any]:
+        """Return tornado's settings, with one guard more than Voila's."""
+        settings: dict[str, Any] = super().init_settings()
+        # Signed in memory (see `_config`): the person's own trust database is left alone.
+        self.contents_manager.notary.sign(_read_notebook(self.notebook_path))
+        # Without a token, a page of another site could reach us by pointing a name of its own at
+        # 127.0.0.1; so only this machine's own names are let in then.
+        settings["allow_remote_access"] = bool(self.token)
+        # Half an hour of silence on a websocket is a laptop that went to sleep or a page that has
+        # gone; without pings neither side would ever learn of it.
+        settings["websocket_ping_interval"] = 30
+        return settings
+
+    def init_handlers(self) -> list[Any]:
+        """Return Voila's handlers with our own page in the place of Voila's."""
+        favicon = (url_path_join(self.server_url, "/favicon.ico"), FaviconHandler)
+        return [favicon] + [
+            (rule[0], PageHandler, *rule[2:]) if rule[1] is TornadoVoilaHandler else rule
+            for rule in super().init_handlers()
+        ]
+
+    def listen(self) -> None:
+        """Bind, say where, and run until the process is told to end."""
+        sockets = self._bind()
+        self.port = sockets[0].getsockname()[1]
+        HTTPServer(self.app).add_sockets(sockets)
+        self.ioloop = IOLoop.current()
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._handle_signal_stop)
+        _say(f"Open {self.page_url}")
+        if _is_any_address(self.ip):
+            _say(f"From another machine: {self._address(socket.gethostname())}")
+        _say("Press Ctrl+C here to end it.")
+        if self.open_browser:
+            _open_browser(self.page_url, has_token=bool(self.token))
+        try:
+            self.ioloop.start()
+        finally:
+            # A second Ctrl+C ends the program at once; the kernels notice that and leave as well.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self.stop()
+
+    def stop(self) -> None:
+        """End every kernel."""
+        _say("Ending.")
+        run_sync(self.kernel_manager.shutdown_all)(now=False)
+        super().stop()
+
+    @property
+    def page_url(self) -> str:
+        """The address to open, with the token if we made it; one of the person's own is theirs."""
+        return self._address("localhost" if _is_any_address(self.ip) else self.ip)
+
+    def _address(self, host: str) -> str:
+        shown = f"[{host}]" if ":" in host else host
+        query = f"?token={quote(self.token)}" if self.token and not self.options.token else ""
+        return f"http://{shown}:{self.port}{self.base_url}{query}"
+
+    def _bind(self) -> list[socket.socket]:
+        for port in _ports(self.port):
+            try:
+                sockets = bind_sockets(port, "" if _is_any_address(self.ip) else self.ip)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                raise ServerStartError(_why_not(self.ip, port, error), port=port) from error
+            if port != self.port and self.port != 0:
+                _say(f"Port {self.port} is taken; using {port} instead.")
+            return sockets
+        raise ServerStartError(
+            f"The ports from {self.port} to {min(self.port + _NUM_PORTS_TRIED - 1, 65535)} are all "
+            "taken. Choose another with --port, or --port 0 for any free one.",
+            port=self.port,
+        )
+
+
+def serve(options: DashboardOptions) -> int:
+    """Serve the dashboard until Ctrl+C or SIGTERM; return the exit status.
+
+    Raises
+    ------
+    ServerStartError
+        The address or the port cannot be used, or the notebook is not there.
+    """
+    notebook = (options.notebook or notebook_path("dashboard.ipynb")).absolute()
+    if not notebook.is_file():
+        raise ServerStartError(f"There is no notebook at {notebook}.", path=str(notebook))
+    token = options.token or (
+        None
+        if options.token is None and _is_this_machine(options.ip)
+        else secrets.token_urlsafe(24)
+    )
+    app = DashboardApp(
+        options=options,
+        config=_config(options),
+        config_file_paths=[],
+        ip=options.ip,
+        port=options.port,
+        token=token,
+        open_browser=options.open_browser,
+        notebook_path=str(notebook),
+        log_level=logging.INFO if options.verbose else logging.WARNING,
+    )
+    # tornado's listener and the kernels need a loop in this thread.
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    app.initialize([])
+    app.start()
+    return 0
+
+
+def _read_notebook(path: str) -> Any:
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # it has no types
+
+
+def _config(options: DashboardOptions) -> Config:
+    icon = FAVICON
+    favicon = "data:image/svg+xml;base64," + base64.b64encode(icon.encode()).decode()
+    return Config(
+        VoilaConfiguration={
+            "template": "lab",
+            "allow_template_override": "NO",
+            "theme": options.theme,
+            "show_tracebacks": True,
+            "http_keep_alive_timeout": 5,
+            "file_allowlist": [],
+            "kernel_spec_manager_class": ThisPythonOnly,
+            "multi_kernel_manager_class": DashboardKernelManager,
+            "resources": {"gw_favicon": favicon, "gw_icon": icon},
+        },
+        DashboardKernelManager={
+            "cull_idle_timeout": options.idle_timeout_s,
+            "cull_interval": options.idle_check_s,
+        },
+        # Starting an empty kernel in the place of one that crashed would help nobody: the page's
+        # widgets lived in the old one. The page says so, and loading it again makes a new one.
+        KernelManager={"autorestart": False, "transport": _transport()},
+        NotebookNotary={"db_file": ":memory:", "secret": secrets.token_bytes(64)},
+    )
+
+
+def _transport() -> str:
+    """Talk with kernels through files in a private folder where their names are not too long.
+
+    Unlike TCP ports, other users of the machine cannot reach them.
+    """
+    longest = len(tempfile.gettempdir()) + len("/voila_xxxxxxxx/kernel--ipc-5") + 36
+    return "ipc" if os.name == "posix" and longest <= _LONGEST_SOCKET_PATH else "tcp"
+
+
+def _ports(first: int) -> Iterator[int]:
+    return iter([0] if first == 0 else range(first, min(first + _NUM_PORTS_TRIED, 65536)))
+
+
+def _is_any_address(ip: str) -> bool:
+    return ip in ("", "*", "0.0.0.0", "::")  # noqa: S104  # compared, not bound
+
+
+def _is_this_machine(ip: str) -> bool:
+    if ip == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(ip).is_loopback
+    except ValueError:
+        return False
+
+
+def _why_not(ip: str, port: int, error: OSError) -> str:
+    if error.errno in (errno.EACCES, getattr(errno, "WSAEACCES", errno.EACCES)):
+        return f"You may not use port {port}. The ports from 1024 up need no special right."
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return (
+            f"This machine has no address {ip!r}. Leave --ip out to serve this machine only, or "
+            "use 0.0.0.0 for all of its networks."
+        )
+    return f"The address {ip}, port {port}, cannot be used: {error.strerror or error}."
+
+
+def _open_browser(url: str, *, has_token: bool) -> None:
+    """Open the page, in a thread because some browsers keep the caller until they are closed."""
+    graphical = sys.platform in ("darwin", "win32") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    )
+    if not graphical:
+        _say("There is no graphical browser here: open the address above in one that reaches it.")
+        return
+    if has_token:
+        # Other users of this machine can read a program's arguments, but not a private file.
+        descriptor, name = tempfile.mkstemp(prefix="gguf-widgets-", suffix=".html")
+        os.close(descriptor)
+        page = Path(name)
+        page.write_text(f'<meta http-equiv="refresh" content="0;url={url}">', "utf-8")
+        atexit.register(page.unlink, missing_ok=True)
+        url = page.as_uri()
+
+    def target() -> None:
+        if not webbrowser.open(url, new=2):
+            _say("No browser opened: open the address above yourself.")
+
+    threading.Thread(target=target, name="open-browser", daemon=True).start()
+
+
+def _say(line: str) -> None:
+    """Print a line that a person, or a program that started us, is waiting for."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
