@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gguf_widgets.core.engine.backend import Backend, LoadProgress
-from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.errors import InvalidValueError, MissingDependencyError
 from gguf_widgets.core.types import LoadSettings
 
 __all__ = ["BACKENDS", "open_backend"]
@@ -55,7 +55,12 @@ def open_backend(
     if kind == "llama.cpp":
         if path is None:
             raise InvalidValueError("No model file was named.")
-        from gguf_widgets.core.engine.llama import LlamaBackend
-
+        try:
+            from gguf_widgets.core.engine.llama import LlamaBackend
+        except (ImportError, OSError, RuntimeError) as error:  # a library that does not load, too
+            raise MissingDependencyError(
+                f"llama-cpp-python, which runs the models, cannot be used here: {error}"
+                " Install it with: pip install 'gguf-widgets[llama]'"
+            ) from error
         return LlamaBackend(Path(path), settings, on_progress)
     raise InvalidValueError(f"There is no backend {kind!r}; there are {', '.join(BACKENDS)}.")

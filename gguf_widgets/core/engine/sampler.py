@@ -27,7 +27,7 @@ class Stage(NamedTuple):
     arguments: tuple[float, ...] = ()
 
 
-def plan(sampling: SamplingSettings, seed: int, n_ctx: int) -> list[Stage]:
+def plan(sampling: SamplingSettings, seed: int, n_ctx: int, *, has_bias: bool) -> list[Stage]:
     """Return the stages of the chain.
 
     Parameters
@@ -37,10 +37,11 @@ def plan(sampling: SamplingSettings, seed: int, n_ctx: int) -> list[Stage]:
         For the draw; `sampling.seed` may be None.
     n_ctx : int
         What ``repeat_last_n=-1`` stands for.
+    has_bias : bool
+        Whether there is any logit bias: the request's, or the model's own forbidden tokens.
     """
     stages = []
-    if sampling.logit_bias:
-        # The entries themselves are read from the settings by the backend.
+    if has_bias:  # the entries themselves stay with the backend
         stages.append(Stage("logit_bias"))
     if penalizes(sampling):
         stages.append(

@@ -1,0 +1,80 @@
+"""What llama.cpp says while it works: into Python's logging, and remembered while a model loads.
+
+Promises: warnings and errors reach the logger "gguf_widgets.llama" (the worker's stderr is a log
+file); the reason why a load failed can be asked for. Leaves to others: handing the callback to
+llama.cpp (`llama.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import deque
+
+__all__ = ["LlamaLog"]
+
+# ggml_log_level, in its order: none, debug, info, warn, error; 5 continues the line before.
+_DEBUG, _INFO, _WARN, _ERROR, _CONTINUED = 1, 2, 3, 4, 5
+_LEVELS = {
+    _DEBUG: logging.DEBUG,
+    _INFO: logging.INFO,
+    _WARN: logging.WARNING,
+    _ERROR: logging.ERROR,
+}
+
+_logger = logging.getLogger("gguf_widgets.llama")
+
+# "llama_model_load: error loading model: unknown model architecture: 'xyz'"
+_LOAD_ERROR = re.compile(r"^\w+: error loading model: (.+)$")
+_WITH_FUNCTION = re.compile(r"^[\w:~<>]+: (.+)$")
+
+
+class LlamaLog:
+    """Takes llama.cpp's log messages, one call for each."""
+
+    def __init__(self) -> None:
+        self._errors: deque[str] = deque(maxlen=20)
+        self._flash_attention = False
+        self._level = _INFO
+
+    def take(self, level: int, text: bytes) -> None:
+        """Take one message; debug messages, which are very many, are dropped at once."""
+        if level == _CONTINUED:
+            level = self._level
+        else:
+            self._level = level
+        if level <= _DEBUG:
+            return
+        line = text.decode("utf-8", "replace").strip()
+        if not line or line == ".":  # dots are llama.cpp's progress bar
+            return
+        _logger.log(_LEVELS.get(level, logging.INFO), "%s", line)
+        if level == _ERROR:
+            self._errors.append(line)
+        elif line.endswith("Flash Attention enabled"):
+            self._flash_attention = True
+
+    def forget(self) -> None:
+        """Begin anew, before a load."""
+        self._errors.clear()
+        self._flash_attention = False
+
+    @property
+    def flash_attention_chosen(self) -> bool:
+        """Whether llama.cpp, left to choose, has switched flash attention on.
+
+        There is no function that tells; only this line of the log does.
+        """
+        return self._flash_attention
+
+    @property
+    def reason(self) -> str:
+        """Why the last load failed, in llama.cpp's words; "" if it said nothing."""
+        for line in self._errors:
+            match = _LOAD_ERROR.match(line)
+            if match:
+                return match[1]
+        if not self._errors:
+            return ""
+        match = _WITH_FUNCTION.match(self._errors[0])
+        return match[1] if match else self._errors[0]
