@@ -85,7 +85,7 @@ def devices(timeout_s: float = 30.0) -> list[Device]:
     """
     if not 0 < timeout_s <= 3600:
         raise InvalidValueError(f"timeout_s is {timeout_s}; it must be above 0 and up to 3600.")
-    _library_folder()  # the common fault is found here, without starting anything
+    _library_folders()  # the common fault is found here, without starting anything
     return _run([sys.executable, "-P", "-m", "gguf_widgets.core.devices"], timeout_s)
 
 
@@ -143,11 +143,11 @@ def _last_line(output: bytes) -> str:
     return f"Its last words were: {lines[-1].strip()[:300]}" if lines else ""
 
 
-def _library_folder() -> Path:
-    """Return the folder of the ggml libraries that belong to llama-cpp-python."""
+def _library_folders() -> list[Path]:
+    """Return the folders where the ggml libraries of llama-cpp-python may be, best first."""
     override = os.environ.get("LLAMA_CPP_LIB_PATH")  # llama-cpp-python's own switch
     if override:
-        return Path(override)
+        return [Path(override)]
     spec = importlib.util.find_spec("llama_cpp")  # finds the top-level package without importing it
     if spec is None or spec.origin is None:
         raise MissingDependencyError(
@@ -155,36 +155,39 @@ def _library_folder() -> Path:
             'Install it with: pip install "gguf-widgets[llama]"',
             package="llama-cpp-python",
         )
-    return Path(spec.origin).parent / "lib"
+    # PyPI's package has the libraries inside; conda-forge's takes those of its package llama.cpp.
+    shared = ("Library", "bin") if sys.platform == "win32" else ("lib",)
+    return [Path(spec.origin).parent / "lib", Path(sys.prefix, *shared)]
 
 
-def _load_libraries(folder: Path) -> list[ctypes.CDLL]:
-    # "ggml" keeps the list of devices, "ggml-base" has the calls that describe one; on Windows a
-    # symbol is found only in the very library that holds it.
+def _load_libraries(folders: Sequence[Path]) -> tuple[Path, list[ctypes.CDLL]]:
+    """Load the libraries from the first folder that has them; return that folder as well."""
     prefix, suffixes = {
         "win32": ("", (".dll",)),
         "darwin": ("lib", (".dylib", ".so")),
     }.get(sys.platform, ("lib", (".so",)))
-    found = []
-    for stem in ("ggml-base", "ggml"):
-        for suffix in suffixes:
-            path = folder / f"{prefix}{stem}{suffix}"
-            if path.is_file():
-                found.append(ctypes.CDLL(str(path)))
-                break
-    if not found:
-        raise MissingDependencyError(
-            f"There is no ggml library in {folder}, where llama-cpp-python keeps its own. "
-            "Install it again with: pip install --force-reinstall --no-deps llama-cpp-python",
-            path=str(folder),
-        )
-    return found
+    for folder in folders:
+        # "ggml" keeps the list of devices, "ggml-base" has the calls that describe one; on Windows
+        # a symbol is found only in the very library that holds it.
+        paths = [
+            path
+            for stem in ("ggml-base", "ggml")
+            for suffix in suffixes
+            if (path := folder / f"{prefix}{stem}{suffix}").is_file()
+        ]
+        if paths:
+            return folder, [ctypes.CDLL(str(path)) for path in paths]
+    raise MissingDependencyError(
+        f"There is no ggml library in {' or '.join(map(str, folders))}, where llama-cpp-python "
+        "keeps its own. Install it again with: "
+        "pip install --force-reinstall --no-deps llama-cpp-python",
+        folders=[str(folder) for folder in folders],
+    )
 
 
 def _query() -> list[Device]:
     """List the devices in this very process; only ever called in the short-lived one."""
-    folder = _library_folder()
-    libraries = _load_libraries(folder)
+    folder, libraries = _load_libraries(_library_folders())
 
     def bind(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
         for library in libraries:
