@@ -28,6 +28,7 @@ import numpy as np
 
 from gguf_widgets.core.engine import scheduler
 from gguf_widgets.core.engine.backend import Backend, DecodeStatus
+from gguf_widgets.core.engine.chat_template import ChatTemplate
 from gguf_widgets.core.engine.detokenizer import Detokenizer
 from gguf_widgets.core.engine.kv_cache import KVCache
 from gguf_widgets.core.engine.prompt import PromptPart, tokenize_prompt
@@ -214,6 +215,19 @@ class Engine:
     def tokenize_prompt(self, parts: Iterable[PromptPart]) -> list[int]:
         """Turn a rendered conversation (`ChatTemplate.render_parts`) into prompt tokens."""
         return tokenize_prompt(self.backend, parts)
+
+    def open_chat_template(self) -> ChatTemplate:
+        """Make the renderer of conversations: the template asked for, else the model's own.
+
+        It is independent of the engine: any thread may use it, and its owner closes it.
+        """
+        vocabulary = self.backend.vocabulary
+        return ChatTemplate(
+            self.settings.chat_template or self.backend.chat_template,
+            vocabulary.bos_text,
+            vocabulary.eos_text,
+            control_texts=vocabulary.control_texts,
+        )
 
     def detokenize(self, tokens: Iterable[int], *, special: bool = False) -> str:
         """Turn tokens into text; with `special`, control tokens are written out.
