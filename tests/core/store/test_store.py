@@ -36,9 +36,14 @@ def test_what_was_written_is_there_again_and_private(home: Path) -> None:
 
 def test_a_transaction_is_kept_entirely_or_not_at_all(home: Path) -> None:
     with Store() as store:
-        with pytest.raises(KeyError), store.transaction():
-            add(store, "inside")  # joins the transaction around it
-            raise KeyError
+
+        def fail() -> None:
+            with store.transaction():
+                add(store, "inside")  # joins the transaction around it
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            fail()
         assert texts(store) == []
         with store.transaction():
             add(store, "one")
@@ -200,7 +205,7 @@ def test_a_step_that_fails_changes_nothing_and_an_older_file_catches_up(
         assert {"more", "notice"} <= tables
         assert "half" not in tables
         assert connection.execute("SELECT a FROM more").fetchall() == [(1,)]
-    # The steps of a released version never change, or files in the field would differ from new ones.
+    # The steps of a released version never change, or old files would differ from new ones.
     assert len(migrations.MIGRATIONS[0].statements) == 8
 
 
@@ -208,9 +213,9 @@ def test_a_locked_file_is_an_error_in_words_after_the_wait(home: Path) -> None:
     with Store() as store:
         other = sqlite3.connect(config.store_path(), isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match="in use by another program") as caught:
-            with store.transaction(wait_s=0.05):
-                pass
+        wanted = pytest.raises(StoreError, match="in use by another program")
+        with wanted as caught, store.transaction(wait_s=0.05):
+            pass
         assert caught.value.details["reason"] == "locked"
         other.execute("ROLLBACK")
         other.close()
