@@ -53,6 +53,7 @@ __all__ = [
 
 _FILE_TYPE_GUESSED: Final = 1024  # a flag that llama.cpp sets in general.file_type
 _MOST: Final = 2**31 - 1  # llama.cpp keeps these numbers in 32 bits
+_MOST_LAYERS: Final = 4096  # llama.cpp itself takes 512
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,7 +145,11 @@ class GgufHeader:
             If the entry is something else.
         """
         value = self.metadata.get(key)
-        if isinstance(value, GgufArray) and value.item_type != "array" and 1 <= len(value) <= 4096:
+        if (
+            isinstance(value, GgufArray)
+            and value.item_type != "array"
+            and 1 <= len(value) <= _MOST_LAYERS
+        ):
             return max(self._whole(key, item) for item in value.values())
         return None if value is None else self._whole(key, value)
 
@@ -156,6 +161,8 @@ class GgufHeader:
         MalformedHeaderError
             If the entry is neither one whole number nor a list with at least `count` of them.
         """
+        if count > _MOST_LAYERS:
+            raise self._malformed(f"By its header it has {count:,} layers.")
         value = self.metadata.get(key)
         if not isinstance(value, GgufArray):
             one = self.number(key)
@@ -333,6 +340,12 @@ def check_is_model(header: GgufHeader) -> None:
             tensor_type=old,
         )
     info = header.info()
+    if info.n_layer > _MOST_LAYERS:
+        raise MalformedHeaderError(
+            f"{name} is damaged or was written wrongly. By its header it has {info.n_layer:,} layers. "
+            "Download or copy it again.",
+            path=path,
+        )
     for value, key, what in (
         (info.n_ctx_train, "context_length", "how long its context is"),
         (info.n_layer, "block_count", "how many layers it has"),

@@ -1,0 +1,153 @@
+"""A model file's header as text for people and as data for programs.
+
+Promises: everything from the file comes out on one line and cut to a sensible length, so that a
+hostile file cannot move the terminal's cursor; the data is plain JSON. Leaves to others: reading
+(`gguf`), printing (`cli`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any, Final
+
+from gguf_widgets.core.errors import ModelFileError
+from gguf_widgets.core.fit import estimate
+from gguf_widgets.core.format import format_bytes, format_count, plain_text
+from gguf_widgets.core.gguf import GgufArray, GgufHeader, GgufText, check_is_model
+from gguf_widgets.core.types import LoadSettings
+
+__all__ = ["describe", "to_json"]
+
+_LONGEST_TEXT: Final = 10_000
+
+
+def describe(header: GgufHeader) -> str:
+    """Return what a header says, as lines of text for people.
+
+    Raises
+    ------
+    MalformedHeaderError
+        If a number in the header cannot be used.
+    """
+    info = header.info()
+    files = f" in {info.num_files} files" if info.num_files > 1 else ""
+    heads = f"{info.n_head}, of keys and values {info.n_head_kv}"
+    rows = [
+        ("Name", info.name),
+        ("Description", info.description),
+        ("Author", info.author),
+        ("License", info.license),
+        ("Address", info.url),
+        ("File", f"{plain_text(str(header.path), 300)}{files}"),
+        ("Size", f"{format_bytes(info.size_bytes)}, GGUF version {header.version}"),
+        ("Architecture", info.architecture),
+        ("Parameters", f"{format_count(info.num_parameters)} ({info.num_parameters:,})"),
+        ("Quantization", info.quantization),
+        ("Context", f"{info.n_ctx_train:,} tokens" if info.n_ctx_train else None),
+        ("Vocabulary", f"{info.n_vocab:,} tokens" if info.n_vocab else None),
+        ("Layers", f"{info.n_layer:,}" if info.n_layer else None),
+        ("Attention heads", heads if info.n_head else None),
+        ("Width", f"{info.n_embd:,}" if info.n_embd else None),
+        ("Experts", f"{info.num_experts:,}" if info.num_experts else None),
+        ("Chat template", _template_line(header)),
+        ("Memory needed", _memory_line(header)),
+        ("Can be loaded", _verdict(header) or "yes, as far as the header tells"),
+    ]
+    shown = [(label, text) for label, text in rows if text]
+    width = max(len(label) for label, _ in shown)
+    lines = [f"{label:<{width}}  {text}" for label, text in shown]
+    if header.tensors:
+        lines += ["", f"{len(header.tensors):,} tensors:"]
+        lines += [
+            f"  {kind:<8}  {number:>6,}  {format_count(elements):>7} numbers  {format_bytes(size):>9}"
+            for kind, number, elements, size in _histogram(header)
+        ]
+    return "\n".join(lines)
+
+
+def to_json(header: GgufHeader) -> dict[str, Any]:
+    """Return what a header says, as plain JSON data.
+
+    Lists in the header are given by their type and length; texts of more than 10,000 characters are
+    cut; numbers that JSON does not have (NaN, infinity) become texts.
+
+    Raises
+    ------
+    MalformedHeaderError
+        If a number in the header cannot be used.
+    """
+    return {
+        **header.info().to_dict(),
+        "gguf_version": header.version,
+        "alignment": header.alignment,
+        "files": [str(path) for path in header.parts],
+        "refused": _verdict(header),
+        "metadata": {key: _json_value(value) for key, value in header.metadata.items()},
+        "tensor_types": [
+            {"type": kind, "tensors": number, "elements": elements, "bytes": size}
+            for kind, number, elements, size in _histogram(header)
+        ],
+        "tensors": [
+            {
+                "name": tensor.name,
+                "shape": list(tensor.shape),
+                "type": tensor.type,
+                "offset": tensor.offset,
+                "bytes": tensor.size,
+                "file": tensor.part,
+            }
+            for tensor in header.tensors
+        ],
+    }
+
+
+def _verdict(header: GgufHeader) -> str | None:
+    """Return why this file cannot be loaded as a model; None if nothing speaks against it."""
+    try:
+        check_is_model(header)
+    except ModelFileError as error:
+        return error.message
+    return None
+
+
+def _template_line(header: GgufHeader) -> str:
+    template = header.chat_template
+    if template is not None:
+        return f"yes ({len(template):,} characters)"
+    if isinstance(header.metadata.get("tokenizer.chat_template"), GgufText):
+        return "too long to be used"
+    return "none"
+
+
+def _memory_line(header: GgufHeader) -> str | None:
+    if _verdict(header) is not None:
+        return None
+    settings = LoadSettings(n_ctx=min(4096, max(16, header.info().n_ctx_train)))
+    need = estimate(header, settings)
+    return f"about {format_bytes(need.total_bytes)} with a context of {settings.n_ctx:,} tokens"
+
+
+def _histogram(header: GgufHeader) -> list[tuple[str, int, int, int]]:
+    """Count tensors, numbers and bytes by tensor type, the largest first."""
+    tensors: Counter[str] = Counter()
+    elements: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for tensor in header.tensors:
+        tensors[tensor.type] += 1
+        elements[tensor.type] += tensor.num_elements
+        sizes[tensor.type] += tensor.size or 0
+    order = sorted(tensors, key=lambda kind: (-elements[kind], kind))
+    return [(kind, tensors[kind], elements[kind], sizes[kind]) for kind in order]
+
+
+def _json_value(value: object) -> Any:
+    if isinstance(value, GgufArray):
+        return {"list_of": value.item_type, "length": len(value)}
+    if isinstance(value, GgufText):
+        return {"text_bytes": len(value)}
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        return value[:_LONGEST_TEXT] + "…"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
