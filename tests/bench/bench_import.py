@@ -1,0 +1,61 @@
+"""How long `import gguf_widgets` takes, in fresh interpreters, beside `import ipywidgets`.
+
+    python tests/bench/bench_import.py [--rounds 15]
+
+The named peer is ipywidgets, which every widget package has to import at some time. Each round
+starts each of the programs once, in turn, so that whatever else the machine does meets all alike;
+the table gives medians of whole processes, and the cost of an import is its process less the bare
+Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+
+PROGRAMS = {
+    "bare Python": "pass",
+    "import gguf_widgets": "import gguf_widgets",
+    "... and gw.load (nothing loaded yet)": "import gguf_widgets as gw; gw.load",
+    "... and gw.ChatBox": "import gguf_widgets as gw; gw.ChatBox",
+    "import ipywidgets": "import ipywidgets",
+}
+GOAL_S = 0.3
+
+
+def seconds(code: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+
+    for code in PROGRAMS.values():  # once unmeasured, so that files are in memory and compiled
+        seconds(code)
+    times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    for _ in range(rounds):
+        for name, code in PROGRAMS.items():
+            times[name].append(seconds(code))
+
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    bare = medians["bare Python"]
+    print(f"{'':38} {'process':>9} {'of it import':>13}   (medians of {rounds})")
+    for name, median in medians.items():
+        print(f"{name:38} {median * 1000:6.0f} ms {(median - bare) * 1000:10.1f} ms")
+
+    ours = max(medians["import gguf_widgets"] - bare, 0.0001)
+    peer = medians["import ipywidgets"] - bare
+    print(f"ratio: import ipywidgets takes {peer / ours:.0f} x as long as import gguf_widgets")
+    print(f"ratio: {ours / GOAL_S:.3f} of the goal of {GOAL_S} s")
+    return 0 if ours < GOAL_S else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
