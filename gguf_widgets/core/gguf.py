@@ -8,7 +8,7 @@ refused, each in its own words (`check_is_model`). Leaves to others: whether it 
 
 The reading is split by concept: `gguf_tables` (numbers and names of the format), `gguf_bytes`
 (checked steps over a mapped file), `gguf_values` (long values, read later), `gguf_parse` (one
-file), `gguf_split` (models in several files).
+file), `gguf_split` (models in several files), `gguf_header` (what the entries mean), `gguf_check`.
 
 Examples
 --------
@@ -19,27 +19,15 @@ Examples
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
 
-from gguf_widgets.core.errors import (
-    MalformedHeaderError,
-    NotAModelError,
-    ProjectorFileError,
-    VocabularyOnlyError,
-)
-from gguf_widgets.core.format import plain_text
-from gguf_widgets.core.gguf_bytes import shown
+from gguf_widgets.core.gguf_check import check_is_model
+from gguf_widgets.core.gguf_header import GgufHeader
 from gguf_widgets.core.gguf_parse import GgufTensor
-from gguf_widgets.core.gguf_split import all_tensors, parse_parts, split_name
-from gguf_widgets.core.gguf_tables import FILE_TYPES, REMOVED_TENSOR_TYPES
+from gguf_widgets.core.gguf_split import all_tensors, parse_parts
 from gguf_widgets.core.gguf_values import GgufArray, GgufText, GgufValue
-from gguf_widgets.core.types import ModelInfo
 
 __all__ = [
     "GgufArray",
@@ -50,205 +38,6 @@ __all__ = [
     "check_is_model",
     "read_header",
 ]
-
-_FILE_TYPE_GUESSED: Final = 1024  # a flag that llama.cpp sets in general.file_type
-_MOST: Final = 2**31 - 1  # llama.cpp keeps these numbers in 32 bits
-_MOST_LAYERS: Final = 4096  # llama.cpp itself takes 512
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class GgufHeader:
-    """What a model file says of itself.
-
-    Attributes
-    ----------
-    path : Path
-        The file; for a split model its first part.
-    version : int
-        2 or 3.
-    size_bytes : int
-        The whole file; for a split model all its parts.
-    alignment : int
-        What tensor data is aligned to, in bytes.
-    metadata : Mapping of str to GgufValue
-        Numbers, bools and texts as such; lists as `GgufArray`, and a text of more than 1 MiB as
-        `GgufText`, both read from the file when asked for.
-    tensors : tuple of GgufTensor
-        The tensor table, of all parts.
-    parts : tuple of Path
-        All files, in order; one for a model that is not split.
-    """
-
-    path: Path
-    version: int
-    size_bytes: int
-    alignment: int
-    metadata: Mapping[str, GgufValue]
-    tensors: tuple[GgufTensor, ...]
-    parts: tuple[Path, ...]
-
-    @property
-    def architecture(self) -> str:
-        """The architecture, as llama.cpp calls it ("llama", "qwen2"), or "" if none is given."""
-        return self.text("general.architecture") or ""
-
-    @property
-    def chat_template(self) -> str | None:
-        """The model's own chat template (Jinja), or None.
-
-        A template longer than 1 MiB is none: it cannot be meant, and rendering it could hang.
-        """
-        return self.text("tokenizer.chat_template")
-
-    @property
-    def bos_token_id(self) -> int | None:
-        """The token that begins a text, or None."""
-        return self.number("tokenizer.ggml.bos_token_id")
-
-    @property
-    def eos_token_id(self) -> int | None:
-        """The token that ends a text, or None."""
-        return self.number("tokenizer.ggml.eos_token_id")
-
-    @property
-    def num_parameters(self) -> int:
-        """How many numbers all tensors hold."""
-        return sum(tensor.num_elements for tensor in self.tensors)
-
-    @property
-    def tensor_bytes(self) -> int:
-        """How many bytes all tensors take (of unknown types: as far as they are known)."""
-        return sum(tensor.size or 0 for tensor in self.tensors)
-
-    @property
-    def name(self) -> str:
-        """The model's name: what the file says, else the file's own name, fit to be shown."""
-        given = plain_text(self.text("general.name") or "", 200).strip()
-        if given:
-            return given
-        split = split_name(self.path)
-        return plain_text(split.stem if split else self.path.stem, 200)
-
-    def text(self, key: str) -> str | None:
-        """Return a text, or None if it is missing, empty, longer than 1 MiB or no text."""
-        value = self.metadata.get(key)
-        return value if isinstance(value, str) and value else None
-
-    def number(self, key: str) -> int | None:
-        """Return a whole number from 0 to 2**31 - 1, or None if it is missing.
-
-        Where the file has one number a layer, the largest is returned.
-
-        Raises
-        ------
-        MalformedHeaderError
-            If the entry is something else.
-        """
-        value = self.metadata.get(key)
-        if (
-            isinstance(value, GgufArray)
-            and value.item_type != "array"
-            and 1 <= len(value) <= _MOST_LAYERS
-        ):
-            return max(self._whole(key, item) for item in value.values())
-        return None if value is None else self._whole(key, value)
-
-    def numbers(self, key: str, count: int) -> list[int] | None:
-        """Return a number for each of `count` layers, or None if the entry is missing.
-
-        Raises
-        ------
-        MalformedHeaderError
-            If the entry is neither one whole number nor a list with at least `count` of them.
-        """
-        if count > _MOST_LAYERS:
-            raise self._malformed(f"By its header it has {count:,} layers.")
-        value = self.metadata.get(key)
-        if not isinstance(value, GgufArray):
-            one = self.number(key)
-            return None if one is None else [one] * count
-        if value.item_type == "array" or len(value) < count:
-            raise self._malformed(
-                f'"{plain_text(key)}" has {len(value):,} items for {count:,} layers.'
-            )
-        return [self._whole(key, item) for item in value.values(0, count)]
-
-    def info(self) -> ModelInfo:
-        """Return what a person wants to know of the model.
-
-        Raises
-        ------
-        MalformedHeaderError
-            If a number in the header is something else.
-        """
-        arch = self.architecture
-        n_head = self.number(f"{arch}.attention.head_count") or 0
-        n_head_kv = self.number(f"{arch}.attention.head_count_kv")
-        return ModelInfo(
-            path=str(self.path),
-            name=self.name,
-            architecture=plain_text(arch, 64) or "unknown",
-            size_bytes=self.size_bytes,
-            num_parameters=self.num_parameters,
-            quantization=self._quantization(),
-            n_ctx_train=self.number(f"{arch}.context_length") or 0,
-            n_vocab=self._n_vocab(),
-            n_layer=self.number(f"{arch}.block_count") or 0,
-            n_head=n_head,
-            n_head_kv=n_head if n_head_kv is None else n_head_kv,
-            n_embd=self.number(f"{arch}.embedding_length") or 0,
-            num_experts=self.number(f"{arch}.expert_count") or 0,
-            num_files=len(self.parts),
-            chat_template=self.chat_template,
-            description=self._shown("general.description", 2000),
-            author=self._shown("general.author") or self._shown("general.organization"),
-            license=self._shown("general.license.name") or self._shown("general.license"),
-            url=self._shown("general.url")
-            or self._shown("general.repo_url")
-            or self._shown("general.source.url"),
-        )
-
-    def _n_vocab(self) -> int:
-        tokens = self.metadata.get("tokenizer.ggml.tokens")
-        if isinstance(tokens, GgufArray):
-            return len(tokens)
-        return self.number(f"{self.architecture}.vocab_size") or 0
-
-    def _quantization(self) -> str:
-        """Name the number format: what the file says, else the one that most numbers are in."""
-        given = self.number("general.file_type")
-        if given is not None and self.tensors:
-            name = FILE_TYPES.get(given & ~_FILE_TYPE_GUESSED)
-            if name is not None:
-                return name
-        counts: Counter[str] = Counter()
-        for tensor in self.tensors:
-            counts[tensor.type] += tensor.num_elements
-        return counts.most_common(1)[0][0] if counts else "none"
-
-    def _shown(self, key: str, limit: int = 300) -> str | None:
-        """Return a text for people; of a list of texts (as older files have it) the first few."""
-        value = self.metadata.get(key)
-        if isinstance(value, GgufArray) and value.item_type == "string":
-            value = ", ".join(plain_text(item, limit) for item in value.values(0, 4))
-        elif not isinstance(value, str):
-            return None
-        return plain_text(value, limit).strip() or None
-
-    def _whole(self, key: str, value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
-            what = value if isinstance(value, (int, float)) else "something else"
-            raise self._malformed(
-                f'"{plain_text(key)}" should be a whole number up to {_MOST:,} and is {what}.'
-            )
-        return value
-
-    def _malformed(self, what: str) -> MalformedHeaderError:
-        return MalformedHeaderError(
-            f"{shown(self.path)} is damaged or was written wrongly. {what} "
-            "Download or copy it again.",
-            path=str(self.path),
-        )
 
 
 def read_header(path: str | os.PathLike[str]) -> GgufHeader:
@@ -281,79 +70,3 @@ def read_header(path: str | os.PathLike[str]) -> GgufHeader:
         tensors=tuple(all_tensors(parts)),
         parts=tuple(part.path for part in parts),
     )
-
-
-def check_is_model(header: GgufHeader) -> None:
-    """Raise unless this is a model that can be loaded and talked to, as far as a header can tell.
-
-    Raises
-    ------
-    ProjectorFileError
-        An mmproj file: the eyes or ears of another model.
-    NotAModelError
-        An adapter, an importance matrix, a control vector; a file that names no architecture, or in
-        a number format that llama.cpp has given up.
-    VocabularyOnlyError
-        No weights.
-    MalformedHeaderError
-        Numbers that every model has are missing or impossible.
-    """
-    name, path = shown(header.path), str(header.path)
-    kind, arch = header.text("general.type"), header.architecture
-    if kind == "mmproj" or arch == "clip":
-        raise ProjectorFileError(
-            f"{name} is the image or sound companion (mmproj) of a model, not a model. "
-            "Choose the model that it belongs to.",
-            path=path,
-        )
-    for is_so, what in (
-        (kind == "adapter", "an adapter (LoRA): a small change to another model"),
-        (
-            kind == "imatrix",
-            "an importance matrix, used only for making smaller versions of a model",
-        ),
-        (arch == "controlvector", "a control vector: a small change to another model"),
-    ):
-        if is_so:
-            raise NotAModelError(
-                f"{name} is {what}. Choose the model itself.", path=path, kind=kind or arch
-            )
-    if not header.tensors:
-        raise VocabularyOnlyError(
-            f"{name} holds a vocabulary only and no weights, so there is nothing to talk to. "
-            "Choose a complete model.",
-            path=path,
-        )
-    if not arch:
-        raise NotAModelError(
-            f"{name} does not say what kind of model it is (general.architecture is missing), so "
-            "llama.cpp cannot load it. Look for another version.",
-            path=path,
-        )
-    removed = next((t for t in header.tensors if t.type_id in REMOVED_TENSOR_TYPES), None)
-    if removed is not None:
-        old, instead = REMOVED_TENSOR_TYPES[removed.type_id]
-        raise NotAModelError(
-            f"{name} stores its weights as {old}, which llama.cpp has given up. "
-            f"Get the same model as {instead}.",
-            path=path,
-            tensor_type=old,
-        )
-    info = header.info()
-    if info.n_layer > _MOST_LAYERS:
-        raise MalformedHeaderError(
-            f"{name} is damaged or was written wrongly. By its header it has {info.n_layer:,} layers. "
-            "Download or copy it again.",
-            path=path,
-        )
-    for value, key, what in (
-        (info.n_ctx_train, "context_length", "how long its context is"),
-        (info.n_layer, "block_count", "how many layers it has"),
-        (info.n_embd, "embedding_length", "how wide it is"),
-    ):
-        if value < 1:
-            raise MalformedHeaderError(
-                f"{name} does not say {what} ({plain_text(arch)}.{key} is missing or 0), "
-                "so it cannot be loaded. Look for another version.",
-                path=path,
-            )

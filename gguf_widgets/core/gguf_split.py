@@ -14,7 +14,7 @@ from gguf_widgets.core.errors import ModelNotFoundError, SplitFileError
 from gguf_widgets.core.gguf_bytes import shown
 from gguf_widgets.core.gguf_parse import GgufTensor, ParsedFile, parse
 
-__all__ = ["SplitName", "parse_parts", "split_name"]
+__all__ = ["SplitName", "all_tensors", "parse_parts", "split_name"]
 
 _PATTERN: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 # llama.cpp writes five digits; models have up to some dozens of parts.

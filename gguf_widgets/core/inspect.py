@@ -60,7 +60,8 @@ def describe(header: GgufHeader) -> str:
     if header.tensors:
         lines += ["", f"{len(header.tensors):,} tensors:"]
         lines += [
-            f"  {kind:<8}  {number:>6,}  {format_count(elements):>7} numbers  {format_bytes(size):>9}"
+            f"  {kind:<8}  {number:>6,}  {format_count(elements):>7} numbers"
+            f"  {format_bytes(size):>9}"
             for kind, number, elements, size in _histogram(header)
         ]
     return "\n".join(lines)
