@@ -1,6 +1,6 @@
 """Whether a GGUF file is a model that can be loaded, as far as its header can tell.
 
-Promises: each kind of file that people take for a model (a vocabulary, a projector, an adapter, ...)
+Promises: each kind of file that people take for a model (a vocabulary, a projector, an adapter)
 is refused in its own words, with what to choose instead. Leaves to others: memory (`fit`), and
 whether llama.cpp knows the architecture (the worker finds out).
 """
