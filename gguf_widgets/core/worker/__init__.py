@@ -1,1 +1,1 @@
-"""The process boundary: one worker process owns one loaded model and serves any number of clients."""
+"""The process boundary: one worker process owns a loaded model and serves any number of clients."""

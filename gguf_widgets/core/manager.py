@@ -1,0 +1,345 @@
+"""Loading, sharing and unloading models.
+
+Promises: a file is judged here, in the calling process, before any native code sees it; asking for
+the same model and settings again returns the model that is there; `unload` gives the memory back at
+once unless another notebook uses the model. Leaves to others: what a model can do (`model`), where
+files are (`library`), processes (`worker`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from gguf_widgets.core import demo_mode
+from gguf_widgets.core.demo_mode import demo_reason
+from gguf_widgets.core.errors import (
+    GgufWidgetsError,
+    InvalidValueError,
+    MissingDependencyError,
+    ModelFileError,
+    ModelLoadError,
+    WorkerDiedError,
+)
+from gguf_widgets.core.library import DEMO_NAME, ModelLibrary
+from gguf_widgets.core.model import Model
+from gguf_widgets.core.types import LoadSettings
+from gguf_widgets.core.worker import registry
+from gguf_widgets.core.worker.client import Progress
+from gguf_widgets.core.worker.link import WorkerLink
+from gguf_widgets.core.worker.spec import WorkerSpec, file_identity, printable
+
+__all__ = ["ModelManager", "default_manager", "demo_reason", "load"]
+
+KEEP_ALIVE_S = 300.0
+"""How long a worker stays when nobody uses its model any more."""
+
+_Key = tuple[str, LoadSettings]
+
+
+class ModelManager:
+    """The models this process has loaded.
+
+    Parameters
+    ----------
+    library : ModelLibrary, optional
+        Where names are looked up.
+    keep_alive : float, default 300
+        Seconds that a worker stays, ready for the next notebook, after its last client has gone
+        without unloading.
+    """
+
+    def __init__(
+        self, library: ModelLibrary | None = None, *, keep_alive: float = KEEP_ALIVE_S
+    ) -> None:
+        if not 0 <= keep_alive <= 7 * 24 * 3600:
+            raise InvalidValueError(
+                f"keep_alive is {keep_alive}; it must be from 0 seconds to a week.",
+                value=keep_alive,
+            )
+        self.library = library if library is not None else ModelLibrary()
+        self._keep_alive_s = float(keep_alive)
+        self._lock = threading.Lock()
+        self._links: dict[_Key, WorkerLink] = {}
+        self._models: dict[tuple[WorkerLink, str | None], Model] = {}
+
+    def load(
+        self,
+        name_or_path: str | os.PathLike[str] = DEMO_NAME,
+        *,
+        on_progress: Progress | None = None,
+        force: bool = False,
+        backend: str | None = None,
+        **load_settings: Any,
+    ) -> Model:
+        """Load a model, or join it where it is loaded already.
+
+        Parameters
+        ----------
+        name_or_path : str or path-like, default "demo"
+            A name from `gguf_widgets.models()`, or a file.
+        on_progress : callable, optional
+            Called in this thread with how far it is (0 to 1) and a phrase; answering False stops
+            the loading.
+        force : bool, default False
+            Load even if the memory does not seem to suffice.
+        backend : {"llama.cpp", "scripted"}, optional
+            By default llama.cpp if it is installed.
+        **load_settings
+            Fields of `LoadSettings`: ``n_ctx``, ``n_gpu_layers``, ...
+
+        Returns
+        -------
+        Model
+            The same object as before if this process has loaded the same with the same settings.
+
+        Raises
+        ------
+        InvalidValueError
+            For a setting that is not allowed.
+        ModelFileError
+            If the file is missing, unreadable or no model.
+        NotEnoughMemoryError
+            If it needs more memory than is free.
+        MissingDependencyError
+            In demo mode, for any model but the demo.
+        ModelLoadError, WorkerError
+            If the loading itself fails; `LoadCancelledError` if it was stopped.
+        """
+        settings = LoadSettings.from_keywords(**load_settings)
+        path = self.library.resolve(name_or_path)
+        chosen = self._backend_for(path, backend)
+        try:
+            link = self._loaded_link(path, chosen, settings, on_progress, force=force)
+        except MissingDependencyError as error:
+            # llama_cpp is there and does not start. The demo can still be shown without it.
+            if backend is not None or chosen != "llama.cpp":
+                raise
+            demo_mode.note_broken_llama(error.message)
+            if not self._is_demo(path):
+                raise
+            link = self._loaded_link(path, "scripted", settings, on_progress, force=force)
+        return self._model_of(link, name_or_path, path, settings.chat_template)
+
+    def loaded(self) -> list[Model]:
+        """Return the models that are loaded in this process, oldest first."""
+        with self._lock:
+            return [model for model in self._models.values() if model.loaded]
+
+    def is_running(
+        self,
+        name_or_path: str | os.PathLike[str] = DEMO_NAME,
+        *,
+        backend: str | None = None,
+        **load_settings: Any,
+    ) -> bool:
+        """Say whether loading this would be a matter of joining: some worker holds it already."""
+        settings = LoadSettings.from_keywords(**load_settings).replace(chat_template=None)
+        try:
+            path = self.library.resolve(name_or_path)
+            chosen = self._backend_for(path, backend)
+            return bool(registry.matching(file_identity(path, chosen), settings))
+        except (ModelFileError, MissingDependencyError):
+            return False
+
+    def unload(self, model: Model) -> bool:
+        """Give a model up; see `Model.unload`."""
+        return model.unload()
+
+    def demo_reason(self) -> str | None:
+        """Say why this is the demo mode and how to leave it; None if it is not."""
+        return demo_reason()
+
+    def close(self) -> None:
+        """End all connections; the workers stay for `keep_alive`, ready for the next process."""
+        with self._lock:
+            links = list(self._links.values())
+            self._links.clear()
+            self._models.clear()
+        for link in links:
+            link.close(stop_worker=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- inside ---
+
+    def _loaded_link(
+        self,
+        path: Path,
+        backend: str,
+        settings: LoadSettings,
+        on_progress: Progress | None,
+        *,
+        force: bool,
+    ) -> WorkerLink:
+        requested = settings.replace(chat_template=None)
+        key = (file_identity(path, backend), requested)
+        with self._lock:
+            link = self._links.get(key)
+            if link is None or link.closed:
+                link = self._links[key] = WorkerLink(
+                    os.fspath(path),
+                    backend,
+                    requested,
+                    lambda: _judge(path, backend, requested, force=force),
+                    keep_alive_s=self._keep_alive_s,
+                )
+        try:
+            link.client(on_progress)
+        except BaseException as error:
+            with self._lock:
+                # Another thread may have succeeded where this one gave up.
+                if link.pid is None and self._links.get(key) is link:
+                    del self._links[key]
+            if isinstance(error, ModelLoadError | WorkerDiedError):
+                _look_again(path, backend, error)
+            raise
+        return link
+
+    def _model_of(
+        self,
+        link: WorkerLink,
+        name_or_path: str | os.PathLike[str],
+        path: Path,
+        chat_template: str | None,
+    ) -> Model:
+        with self._lock:
+            model = self._models.get((link, chat_template))
+            if model is None:
+                name = DEMO_NAME if self._is_demo(path) else _name_of(name_or_path, path)
+                model = Model(
+                    link,
+                    name=name,
+                    path=path,
+                    chat_template=chat_template,
+                    on_unload=self._unload_link,
+                )
+                self._models[link, chat_template] = model
+        return model
+
+    def _unload_link(self, link: WorkerLink) -> bool:
+        with self._lock:
+            self._links = {key: other for key, other in self._links.items() if other is not link}
+            self._models = {key: model for key, model in self._models.items() if key[0] is not link}
+        return link.close()
+
+    def _backend_for(self, path: Path, backend: str | None) -> str:
+        if backend is not None:
+            if backend not in demo_mode.BACKENDS:
+                raise InvalidValueError(
+                    f"backend is {backend!r}; it can be {' or '.join(demo_mode.BACKENDS)}.",
+                    value=backend,
+                )
+            return backend
+        chosen = demo_mode.chosen_backend()
+        if chosen == "scripted" and not self._is_demo(path):
+            raise MissingDependencyError(
+                f"{path.name} cannot be loaded in demo mode. {demo_reason()}",
+                install=demo_mode.install_line(),
+            )
+        return chosen
+
+    def _is_demo(self, path: Path) -> bool:
+        try:
+            return self.library.resolve(DEMO_NAME) == path
+        except ModelFileError:
+            return False
+
+
+def _name_of(name_or_path: str | os.PathLike[str], path: Path) -> str:
+    """Return what to call a model: the name it was asked for by, or its file's."""
+    text = os.fspath(name_or_path)
+    is_path = isinstance(name_or_path, os.PathLike) or os.sep in text or text.endswith(".gguf")
+    return printable(path.stem) if is_path else text
+
+
+def _judge(path: Path, backend: str, requested: LoadSettings, *, force: bool) -> WorkerSpec:
+    """Look at the file and the memory; return what a worker is to load.
+
+    Raises
+    ------
+    ModelFileError, NotEnoughMemoryError
+    """
+    if backend == "scripted":
+        reason = demo_reason() or "This is the scripted backend: prepared answers, no model."
+        return WorkerSpec(
+            path=os.fspath(path),
+            backend=backend,
+            requested=requested,
+            chosen=requested,
+            notes=(f"Demo mode. {reason}",),
+        )
+    from gguf_widgets.core import fit, gguf  # Not needed to join a worker.
+
+    header = gguf.read_header(path)
+    gguf.check_is_model(header)
+    chosen, notes = fit.choose_settings(header, requested)
+    if not force:
+        fit.check_fits(header, chosen)
+    return WorkerSpec(
+        path=os.fspath(path),
+        backend=backend,
+        requested=requested,
+        chosen=chosen,
+        notes=tuple(notes),
+    )
+
+
+def _look_again(path: Path, backend: str, error: GgufWidgetsError) -> None:
+    """After a failed loading, say what is wrong with the file if that is the better reason.
+
+    It may have vanished, or have been replaced, since it was judged.
+    """
+    if backend == "scripted":
+        return
+    from gguf_widgets.core import gguf
+
+    try:
+        gguf.check_is_model(gguf.read_header(path))
+    except ModelFileError as reason:
+        raise reason from error
+
+
+_default: ModelManager | None = None
+_default_lock = threading.Lock()
+
+
+def default_manager() -> ModelManager:
+    """Return the manager that `gguf_widgets.load` and the widgets share in this process."""
+    global _default  # noqa: PLW0603 - one for the process, made when it is first needed
+    with _default_lock:
+        if _default is None:
+            _default = ModelManager()
+        return _default
+
+
+def load(
+    name_or_path: str | os.PathLike[str] = DEMO_NAME,
+    *,
+    on_progress: Progress | None = None,
+    force: bool = False,
+    backend: str | None = None,
+    **load_settings: Any,
+) -> Model:
+    """Load a model with this process's default manager; see `ModelManager.load`.
+
+    Examples
+    --------
+    >>> import gguf_widgets as gw
+    >>> model = gw.load("demo", n_ctx=2048)  # doctest: +SKIP
+    """
+    return default_manager().load(
+        name_or_path, on_progress=on_progress, force=force, backend=backend, **load_settings
+    )

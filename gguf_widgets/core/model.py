@@ -1,0 +1,355 @@
+"""A loaded model, as a notebook holds it.
+
+Promises: each call is one request to the worker that holds the model; it returns a `Reply`, a
+stream of it, or raises one error of the tree. If the worker has died, the next call starts it
+again; the lost request itself is not repeated. An interrupt takes the request back. Leaves to
+others: which file this is and whether it fits (`manager`), the process (`worker`).
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from gguf_widgets.core.conversation_input import Conversation, check_text, to_messages
+from gguf_widgets.core.errors import InvalidValueError, WorkerError
+from gguf_widgets.core.format import format_bytes
+from gguf_widgets.core.text_stream import AsyncTextStream, TextStream
+from gguf_widgets.core.types import LoadSettings, ModelInfo, Reply, SamplingSettings
+from gguf_widgets.core.worker import protocol
+from gguf_widgets.core.worker.client import Progress, WorkerClient
+from gguf_widgets.core.worker.link import WorkerLink
+from gguf_widgets.core.worker.protocol import Prompt
+
+__all__ = ["AsyncTextStream", "Model", "TextStream"]
+
+T = TypeVar("T")
+
+# Tokenizing and rendering take milliseconds; a template has its own, shorter limit in the worker.
+_CALL_TIMEOUT_S = 120.0
+
+
+class Model:
+    """A model that answers; made by `gguf_widgets.load` or `ModelManager.load`.
+
+    The sampling keywords (``temperature``, ``max_tokens``, ``seed``, ``stop``, ...) are the fields
+    of `SamplingSettings`; an unknown one is refused.
+
+    Parameters
+    ----------
+    link : WorkerLink
+    name : str
+        What the library calls it.
+    path : Path
+    chat_template : str or None
+        Replaces the model's own for this object.
+    on_unload : callable
+        Called once with this object when it is unloaded.
+
+    Examples
+    --------
+    >>> import gguf_widgets as gw
+    >>> with gw.load("demo") as model:  # doctest: +SKIP
+    ...     print(model.chat("Hello", temperature=0))
+    """
+
+    def __init__(
+        self,
+        link: WorkerLink,
+        *,
+        name: str,
+        path: Path,
+        chat_template: str | None = None,
+        on_unload: Callable[[WorkerLink], bool],
+    ) -> None:
+        self._link = link
+        self._name = name
+        self._path = path
+        self._chat_template = chat_template
+        self._on_unload = on_unload
+
+    # --- what it is ---
+
+    @property
+    def name(self) -> str:
+        """What the library calls this model."""
+        return self._name
+
+    @property
+    def path(self) -> Path:
+        """The model file."""
+        return self._path
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known of the model; `info.backend` is "scripted" in demo mode."""
+        return self._link.info
+
+    @property
+    def settings(self) -> LoadSettings:
+        """The effective settings; `chat_template` is None for the model's own."""
+        return self._link.ready.settings.replace(chat_template=self._chat_template)
+
+    @property
+    def load_notes(self) -> list[str]:
+        """What you should know of this model: full sentences for the screen, often none."""
+        return list(self._link.ready.notes)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it can be used: True until `unload`, also while its worker must be restarted."""
+        return not self._link.closed
+
+    @property
+    def pid(self) -> int | None:
+        """The process that runs the model, or None while there is none."""
+        return self._link.pid
+
+    # --- text from a conversation or a raw prompt ---
+
+    def chat(self, conversation: Conversation, **sampling: Any) -> Reply:
+        """Answer a conversation and return the whole reply.
+
+        Parameters
+        ----------
+        conversation : str or list of messages
+            A str is one user message.
+        **sampling
+            Fields of `SamplingSettings`.
+
+        Returns
+        -------
+        Reply
+
+        Raises
+        ------
+        InvalidValueError
+            For a setting or a message that is not allowed.
+        ContextOverflowError
+            If the conversation does not fit the context.
+        ChatTemplateError
+            If the model's chat template fails; `use_chat_template` offers another.
+        WorkerDiedError
+            If the process died meanwhile; the next call starts it again.
+        ModelUnloadedError
+            After `unload`.
+        """
+        return self.stream(conversation, **sampling).result()
+
+    def stream(self, conversation: Conversation, **sampling: Any) -> TextStream:
+        """Answer a conversation piece by piece; errors as for `chat`.
+
+        Returns
+        -------
+        TextStream
+            Iterate over it; ``stop()`` ends it early.
+        """
+        return self._open(*self._chat_request(conversation, sampling))
+
+    def complete(self, text: str, **sampling: Any) -> Reply:
+        """Continue a raw text, without a chat template; errors as for `chat`."""
+        return self.stream_completion(text, **sampling).result()
+
+    def stream_completion(self, text: str, **sampling: Any) -> TextStream:
+        """Continue a raw text piece by piece, without a chat template."""
+        return self._open(*_raw_request(text, sampling))
+
+    async def achat(self, conversation: Conversation, **sampling: Any) -> Reply:
+        """Do what `chat` does without blocking; cancelling the task takes the request back."""
+        return await self.astream(conversation, **sampling).result()
+
+    def astream(self, conversation: Conversation, **sampling: Any) -> AsyncTextStream:
+        """Do what `stream` does, for ``async for``."""
+        prompt, settings = self._chat_request(conversation, sampling)
+        return AsyncTextStream(lambda: self._open(prompt, settings))
+
+    async def acomplete(self, text: str, **sampling: Any) -> Reply:
+        """Do what `complete` does without blocking."""
+        prompt, settings = _raw_request(text, sampling)
+        return await AsyncTextStream(lambda: self._open(prompt, settings)).result()
+
+    # --- tokens ---
+
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = True
+    ) -> list[int]:
+        """Split a text into tokens.
+
+        Parameters
+        ----------
+        text : str
+        add_special : bool, default False
+            Begin with the model's own first token, as a prompt does.
+        parse_special : bool, default True
+            Read control tokens such as ``<|im_end|>`` in the text as such.
+        """
+        check_text(text, "The text")
+        answer = self._ask(
+            lambda request_id: protocol.Tokenize(
+                request_id=request_id,
+                text=text,
+                add_special=add_special,
+                parse_special=parse_special,
+            )
+        )
+        return list(answer.tokens)
+
+    def detokenize(self, tokens: Iterable[int]) -> str:
+        """Join tokens into text; control tokens are written out."""
+        numbers = list(tokens)
+        if not all(isinstance(number, int) for number in numbers):
+            raise InvalidValueError("Tokens are whole numbers.")
+        answer = self._ask(
+            lambda request_id: protocol.Detokenize(request_id=request_id, tokens=numbers)
+        )
+        return str(answer.text)
+
+    def count_tokens(self, text_or_messages: Conversation) -> int:
+        """Count the tokens of a text, or of a list of messages as the model is given it."""
+        if isinstance(text_or_messages, str):
+            return len(self.tokenize(text_or_messages))
+        return int(self._render(text_or_messages).num_tokens)
+
+    def render(self, conversation: Conversation) -> str:
+        """Return the text that the chat template makes of a conversation."""
+        return str(self._render(conversation).text)
+
+    def use_chat_template(self, source: str | None) -> None:
+        """Use another chat template from now on, in this object only.
+
+        Parameters
+        ----------
+        source : str or None
+            A Jinja template, "chatml" for the common one, or None for the model's own.
+
+        Raises
+        ------
+        ChatTemplateError
+            If the template does not work; the one in use stays.
+        """
+        if source is not None:
+            check_text(source, "The chat template")
+        before, self._chat_template = self._chat_template, source
+        try:
+            self._render("Hello")
+        except BaseException:
+            self._chat_template = before
+            raise
+
+    # --- the worker ---
+
+    def stats(self) -> protocol.Stats:
+        """Return what the worker is doing: `.engine` (`EngineStats`), clients, memory, uptime."""
+        answer = self._ask(lambda request_id: protocol.GetStats(request_id=request_id))
+        if not isinstance(answer, protocol.Stats):
+            raise WorkerError(f"The worker answered with a {type(answer).__name__}.")
+        return answer
+
+    def ensure_running(self, on_progress: Progress | None = None) -> None:
+        """Start the worker again if it has gone; the next request would do it as well."""
+        self._link.client(on_progress)
+
+    def unload(self) -> bool:
+        """Give the model up in this process.
+
+        If no other notebook uses it, its worker ends and the memory is free when this returns.
+
+        Returns
+        -------
+        bool
+            Whether the worker has ended.
+        """
+        return self._on_unload(self._link)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.unload()
+
+    def __repr__(self) -> str:
+        info, settings = self.info, self.settings
+        state = f"n_ctx={settings.n_ctx}" if self.loaded else "unloaded"
+        if info.backend == "scripted":
+            state += ", demo mode"
+        return f"<Model {self.name!r}: {info.architecture} {info.quantization}, {state}>"
+
+    def _repr_html_(self) -> str:
+        info = self.info
+        facts = [
+            ("Architecture", info.architecture),
+            ("Size", format_bytes(info.size_bytes)),
+            ("Precision", info.quantization),
+            ("Context", f"{self.settings.n_ctx:,} tokens"),
+            ("State", "loaded" if self.loaded else "unloaded"),
+        ]
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
+            f"<td style='text-align:left'>{html.escape(str(value))}</td></tr>"
+            for label, value in facts
+        )
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.load_notes)
+        return f"<div><strong>{html.escape(self.name)}</strong><table>{rows}</table>{notes}</div>"
+
+    # --- inside ---
+
+    def _chat_request(
+        self, conversation: Conversation, sampling: dict[str, Any]
+    ) -> tuple[Prompt, SamplingSettings]:
+        prompt = Prompt(messages=to_messages(conversation), chat_template=self._chat_template)
+        return prompt, _sampling(sampling)
+
+    def _open(self, prompt: Prompt, sampling: SamplingSettings) -> TextStream:
+        def make(request_id: str) -> protocol.Generate:
+            return protocol.Generate(request_id=request_id, prompt=prompt, sampling=sampling)
+
+        return self._with_client(lambda client: TextStream(client, make))
+
+    def _render(self, conversation: Conversation) -> Any:
+        prompt = Prompt(messages=to_messages(conversation), chat_template=self._chat_template)
+        return self._ask(lambda request_id: protocol.Render(request_id=request_id, prompt=prompt))
+
+    def _ask(self, make: Callable[[str], Any]) -> Any:
+        future: Future[Any] = self._with_client(lambda client: client.call(make))
+        try:
+            return future.result(_CALL_TIMEOUT_S)
+        except TimeoutError as error:
+            raise WorkerError(
+                f"The worker has not answered for {_CALL_TIMEOUT_S:.0f} seconds."
+            ) from error
+
+    def _with_client(self, use: Callable[[WorkerClient], T]) -> T:
+        """Call `use` with a working connection; if it ended just now, once more with a new one.
+
+        Only sending is tried again. A request that was sent is never sent twice.
+        """
+        client = self._link.client()
+        try:
+            return use(client)
+        except WorkerError:
+            if client.alive:
+                raise
+        return use(self._link.client())
+
+
+def _raw_request(text: str, sampling: dict[str, Any]) -> tuple[Prompt, SamplingSettings]:
+    check_text(text, "The text")
+    if not text:
+        raise InvalidValueError("The text is empty: there is nothing to continue.")
+    return Prompt(text=text), _sampling(sampling)
+
+
+def _sampling(keywords: dict[str, Any]) -> SamplingSettings:
+    # One stop string is so often given as a str that this is understood.
+    if isinstance(keywords.get("stop"), str):
+        keywords = {**keywords, "stop": (keywords["stop"],)}
+    return SamplingSettings.from_keywords(**keywords)

@@ -1,0 +1,181 @@
+"""The lasting way from a model to its worker, which may die and be started again.
+
+Promises: `client` returns a connection that works and a model that is loaded, starting the worker
+again if it has gone; however many threads ask at once, one does it and all see the progress. A
+request that was lost is not repeated; that is for whoever sent it. Leaves to others: how a worker
+is found (`attach`), what is sent (`core.model`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from gguf_widgets.core.errors import LoadCancelledError, ModelUnloadedError
+from gguf_widgets.core.types import LoadSettings, ModelInfo
+from gguf_widgets.core.worker import protocol
+from gguf_widgets.core.worker.attach import find_or_start
+from gguf_widgets.core.worker.client import Progress, WorkerClient
+from gguf_widgets.core.worker.spec import WorkerSpec
+
+__all__ = ["WorkerLink"]
+
+
+class WorkerLink:
+    """One model with its settings, and the connection to whichever worker holds it.
+
+    Parameters
+    ----------
+    path : str
+    backend : str
+    requested : LoadSettings
+        Without a chat template.
+    prepare : callable
+        See `attach.find_or_start`.
+    keep_alive_s : float
+    """
+
+    def __init__(
+        self,
+        path: str,
+        backend: str,
+        requested: LoadSettings,
+        prepare: Callable[[], WorkerSpec],
+        *,
+        keep_alive_s: float,
+    ) -> None:
+        self.path = path
+        self.backend = backend
+        self.requested = requested
+        self._prepare = prepare
+        self._keep_alive_s = keep_alive_s
+        self._client: WorkerClient | None = None
+        self._last_ready: protocol.Ready | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        self._connecting = False
+        self._progress: tuple[float, str] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the model was unloaded."""
+        return self._closed
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process, or None while there is none."""
+        client = self._client
+        return client.pid if client is not None and client.alive else None
+
+    @property
+    def ready(self) -> protocol.Ready:
+        """What the worker said of the model when it was last loaded."""
+        if self._last_ready is None:
+            raise ModelUnloadedError("The model has never been loaded.")
+        return self._last_ready
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the worker knows of the model."""
+        return self.ready.info
+
+    def client(self, on_progress: Progress | None = None) -> WorkerClient:
+        """Return a working connection to a worker that has the model loaded.
+
+        Raises
+        ------
+        ModelUnloadedError
+            After `close`.
+        LoadCancelledError
+            If `on_progress` answered False.
+        GgufWidgetsError
+            Whatever keeps the model from being loaded.
+        """
+        while True:
+            with self._changed:
+                if self._closed:
+                    raise ModelUnloadedError(
+                        "This model has been unloaded. Load it again with gguf_widgets.load(...)."
+                    )
+                client = self._client
+                if client is not None and client.alive:
+                    return client
+                if not self._connecting:
+                    self._connecting = True
+                    break
+            self._follow(on_progress)
+        try:
+            client = self._connect(on_progress)
+        finally:
+            with self._changed:
+                self._connecting = False
+                self._progress = None
+                self._changed.notify_all()
+        return client
+
+    def close(self, *, stop_worker: bool = True) -> bool:
+        """Give the connection up for good.
+
+        Parameters
+        ----------
+        stop_worker : bool, default True
+            Let the worker end at once if nobody else uses it; otherwise it stays for `keep_alive`.
+
+        Returns
+        -------
+        bool
+            Whether the worker is known to have ended.
+        """
+        with self._changed:
+            self._closed = True
+            client, self._client = self._client, None
+            self._changed.notify_all()
+        if client is None:
+            return True
+        if stop_worker:
+            return client.leave()
+        client.close()
+        return False
+
+    # --- inside ---
+
+    def _connect(self, on_progress: Progress | None) -> WorkerClient:
+        def progress(fraction: float, phrase: str) -> bool | None:
+            with self._changed:
+                self._progress = (fraction, phrase)
+                self._changed.notify_all()
+                if self._closed:
+                    return False
+            return None if on_progress is None else on_progress(fraction, phrase) is not False
+
+        if progress(0.0, "Looking for the model") is False:
+            raise LoadCancelledError("The loading was stopped.", cancelled=True)
+        client = find_or_start(
+            self.path,
+            self.backend,
+            self.requested,
+            self._prepare,
+            keep_alive_s=self._keep_alive_s,
+        )
+        ready = client.wait_ready(progress)
+        with self._changed:
+            if not self._closed:
+                self._client, self._last_ready = client, ready
+                return client
+        client.leave()
+        raise ModelUnloadedError("The model was unloaded while it was being loaded.")
+
+    def _follow(self, on_progress: Progress | None) -> None:
+        """Wait for the thread that is connecting, showing its progress."""
+        shown = None
+        while True:
+            with self._changed:
+                if self._connecting and self._progress is shown:
+                    self._changed.wait(0.5)
+                if not self._connecting:
+                    return
+                progress = self._progress
+            if progress is not None and progress is not shown:
+                if on_progress is not None and on_progress(*progress) is False:
+                    raise LoadCancelledError("You stopped waiting for this model.", cancelled=True)
+                shown = progress

@@ -1,0 +1,148 @@
+"""Loading a model inside the worker, and what is done with text there.
+
+Promises: everything here may be called by the preparing threads while the engine steps, except
+`load`, which belongs to the engine's thread. Templates are compiled once and kept. Leaves to
+others: the backend and the template's sandbox (`core.engine`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gguf_widgets.core.engine.chat_template import ChatTemplate
+from gguf_widgets.core.engine.engine import Engine
+from gguf_widgets.core.engine.open import open_backend
+from gguf_widgets.core.errors import ChatTemplateError, InvalidValueError, LoadCancelledError
+from gguf_widgets.core.types import ModelInfo, SamplingSettings
+from gguf_widgets.core.worker.protocol import Prompt
+from gguf_widgets.core.worker.spec import WorkerSpec, printable
+
+__all__ = ["LoadedModel", "load"]
+
+# A client that sends a new template with every request must not fill the memory.
+_MAX_TEMPLATES = 16
+
+
+@dataclass
+class LoadedModel:
+    """An engine and the words around it.
+
+    Attributes
+    ----------
+    engine : Engine
+    info : ModelInfo
+    notes : tuple of str
+        What the person should know.
+    """
+
+    engine: Engine
+    info: ModelInfo
+    notes: tuple[str, ...] = ()
+    _templates: dict[str | None, ChatTemplate] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def prompt_tokens(self, prompt: Prompt) -> list[int]:
+        """Return the tokens a prompt becomes.
+
+        Raises
+        ------
+        InvalidValueError
+            For an empty text.
+        ChatTemplateError
+            If the chat template fails.
+        """
+        if prompt.tokens is not None:
+            return prompt.tokens
+        return self.render(prompt)[1]
+
+    def render(self, prompt: Prompt) -> tuple[str, list[int]]:
+        """Return the text a prompt becomes, and its tokens."""
+        if prompt.tokens is not None:
+            return self.detokenize(prompt.tokens), prompt.tokens
+        if prompt.text is not None:
+            tokens = self.engine.tokenize(prompt.text, add_special=True, parse_special=True)
+            return prompt.text, tokens
+        if not prompt.messages:
+            raise InvalidValueError("The conversation is empty: there is nothing to answer.")
+        parts = self._template(prompt.chat_template).render_parts(prompt.messages)
+        return "".join(part.text for part in parts), self.engine.tokenize_prompt(parts)
+
+    def sampling_for(self, prompt: Prompt, sampling: SamplingSettings) -> SamplingSettings:
+        """Return the sampling settings, with the stop strings that the chat template needs."""
+        if prompt.messages is None:
+            return sampling
+        extra = self._template(prompt.chat_template).stop
+        return sampling.replace(stop=(*sampling.stop, *extra)) if extra else sampling
+
+    def template_note(self) -> str | None:
+        """Try the model's own template; say what is wrong with it, or None."""
+        template = self._template(None)
+        try:
+            template.check()
+        except ChatTemplateError as error:
+            return error.message
+        return template.note
+
+    def close_templates(self) -> None:
+        """End the templates' processes."""
+        with self._lock:
+            for template in self._templates.values():
+                template.close()
+
+    def detokenize(self, tokens: list[int]) -> str:
+        """Return the text of tokens, control tokens written out."""
+        return self.engine.detokenize(tokens, special=True)
+
+    def _template(self, override: str | None) -> ChatTemplate:
+        source = override if override is not None else self.engine.backend.chat_template
+        with self._lock:
+            template = self._templates.get(source)
+            if template is None:
+                vocabulary = self.engine.backend.vocabulary
+                template = ChatTemplate(
+                    source,
+                    vocabulary.bos_text,
+                    vocabulary.eos_text,
+                    control_texts=vocabulary.control_texts,
+                )
+                if len(self._templates) >= _MAX_TEMPLATES:
+                    # Not closed here: it may be at work. Its process ends when nobody holds it.
+                    self._templates.pop(next(iter(self._templates)))
+                self._templates[source] = template
+        return template
+
+
+def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedModel:
+    """Load what the spec names; called on the thread that will own the engine.
+
+    Raises
+    ------
+    ModelFileError, ModelLoadError, MissingDependencyError
+        As the reader and the backend say.
+    """
+
+    def progress(fraction: float) -> bool:
+        return on_progress(fraction, "Loading the model")
+
+    if not on_progress(0.0, "Reading the file"):
+        raise LoadCancelledError("The loading was stopped.", cancelled=True)
+    if spec.backend == "scripted":
+        from gguf_widgets.core.engine.scripted import demo_info
+
+        info = demo_info().replace(path=printable(spec.path))
+    else:
+        from gguf_widgets.core.gguf import check_is_model, read_header
+
+        header = read_header(spec.path)
+        check_is_model(header)
+        info = header.info()
+        info = info.replace(path=printable(info.path))
+    backend = open_backend(spec.backend, spec.path, spec.chosen, progress)
+    model = LoadedModel(engine=Engine(backend), info=info, notes=spec.notes)
+    on_progress(1.0, "Trying the chat template")
+    note = model.template_note()
+    if note is not None and spec.backend != "scripted":
+        model.notes = (*model.notes, note)
+    return model

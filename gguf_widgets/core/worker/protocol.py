@@ -1,0 +1,448 @@
+"""The messages between a client and a worker, and how they are cut out of a stream of bytes.
+
+Promises: every message is a tagged `msgspec` struct in MessagePack behind a length of four bytes;
+nothing is unpickled and nothing is trusted, so bytes from a stranger can at worst raise a
+`ProtocolError`. `Hello`, `Welcome` and `Refused` are the part that never changes its meaning, so
+that two versions can still tell each other that they differ. Leaves to others: sockets
+(`endpoint`), what a message causes (`server`, `client`).
+
+A conversation::
+
+    client                          worker
+    Hello                     ->
+                              <-    Welcome | Refused (and the end)
+                              <-    LoadProgress ... while the model loads
+                              <-    Ready | LoadFailed (and the end)
+    Generate                  ->
+                              <-    PrefillProgress*  TextDelta*  then one Finished | Failed
+    Tokenize/Detokenize/Render/GetStats ->
+                              <-    one of Tokens | Text | Rendered | Stats | Failed
+    Abort, Ping               ->          (Ping is answered by Pong)
+    Leave                     ->
+                              <-    Goodbye (and the end)
+    Stop                      ->
+                              <-    Goodbye to every client (and the end)
+
+Every request carries the `request_id` that the client chose; it begins with the `client_id` of the
+Welcome, which keeps the ids of all clients apart. Each request gets exactly one terminal message
+(`TERMINAL`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from gguf_widgets.core.errors import InvalidValueError, ProtocolError, WireError
+from gguf_widgets.core.types import (
+    EngineStats,
+    Failed,
+    Finished,
+    LoadSettings,
+    Message,
+    ModelInfo,
+    PrefillProgress,
+    SamplingSettings,
+    TextDelta,
+)
+
+__all__ = [
+    "MAX_HELLO_BYTES",
+    "MAX_MESSAGE_BYTES",
+    "PROTOCOL_VERSION",
+    "TERMINAL",
+    "Abort",
+    "ClientMessage",
+    "Detokenize",
+    "FrameReader",
+    "Generate",
+    "GetStats",
+    "Goodbye",
+    "Hello",
+    "Leave",
+    "LoadFailed",
+    "LoadProgress",
+    "Ping",
+    "Pong",
+    "Prompt",
+    "Ready",
+    "Refused",
+    "Render",
+    "Rendered",
+    "ServerMessage",
+    "Stats",
+    "Stop",
+    "Text",
+    "Tokenize",
+    "Tokens",
+    "Welcome",
+    "decode_client_message",
+    "decode_server_message",
+    "encode",
+    "new_nonce",
+    "proof_of",
+    "request_id_of",
+    "version_mismatch",
+]
+
+# Raise this when the meaning of any message below changes.
+PROTOCOL_VERSION = 1
+
+# 32 MiB holds a prompt of several million tokens; more than that is a mistake or an attack.
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+
+# Before a peer has said Hello, it is a stranger, and a Hello is short.
+MAX_HELLO_BYTES = 4096
+
+_LENGTH = struct.Struct(">I")
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Base of the messages; the tag is the class's name."""
+
+
+# --- what a client says ------------------------------------------------------------------------
+
+
+class Hello(_Message, frozen=True, kw_only=True, tag=True):
+    """The first message of a client. `proof` shows that it could read the worker's secret file."""
+
+    protocol_version: int
+    package_version: str
+    nonce: str = ""
+    proof: str = ""
+    keep_alive_s: float | None = None
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be continued: exactly one of raw text, tokens or a conversation.
+
+    `chat_template` replaces the model's own template for `messages` ("chatml" is the built-in one).
+    """
+
+    text: str | None = None
+    tokens: list[int] | None = None
+    messages: list[Message] | None = None
+    chat_template: str | None = None
+
+    def check(self) -> None:
+        """Raise `InvalidValueError` unless exactly one of the three is given."""
+        given = [part for part in (self.text, self.tokens, self.messages) if part is not None]
+        if len(given) != 1:
+            raise InvalidValueError(
+                "A prompt is one of text, tokens or messages; "
+                f"{len(given) or 'none'} of them were given."
+            )
+
+
+class Generate(_Message, frozen=True, kw_only=True, tag=True):
+    """Continue a prompt."""
+
+    request_id: str
+    prompt: Prompt
+    sampling: SamplingSettings
+
+
+class Tokenize(_Message, frozen=True, kw_only=True, tag=True):
+    """Split a text into tokens."""
+
+    request_id: str
+    text: str
+    add_special: bool = False
+    parse_special: bool = True
+
+
+class Detokenize(_Message, frozen=True, kw_only=True, tag=True):
+    """Join tokens into text."""
+
+    request_id: str
+    tokens: list[int]
+
+
+class Render(_Message, frozen=True, kw_only=True, tag=True):
+    """Turn a prompt into the text the model is given, and count its tokens."""
+
+    request_id: str
+    prompt: Prompt
+
+
+class GetStats(_Message, frozen=True, kw_only=True, tag=True):
+    """Ask what the worker is doing."""
+
+    request_id: str
+
+
+class Abort(_Message, frozen=True, kw_only=True, tag=True):
+    """Stop a request; its Finished says "aborted". An id that has ended is ignored."""
+
+    request_id: str
+
+
+class Ping(_Message, frozen=True, kw_only=True, tag=True):
+    """Ask for a sign of life."""
+
+    nonce: int
+
+
+class Leave(_Message, frozen=True, kw_only=True, tag=True):
+    """The client is done with the model: if it is the last one, the worker ends at once."""
+
+
+class Stop(_Message, frozen=True, kw_only=True, tag=True):
+    """End the worker now, whoever uses it. `reason` is shown to the others."""
+
+    reason: str = ""
+
+
+ClientMessage = (
+    Hello | Generate | Tokenize | Detokenize | Render | GetStats | Abort | Ping | Leave | Stop
+)
+
+
+# --- what a worker says ------------------------------------------------------------------------
+
+
+class Welcome(_Message, frozen=True, kw_only=True, tag=True):
+    """The answer to a Hello that is understood."""
+
+    protocol_version: int
+    package_version: str
+    client_id: str
+    pid: int
+    backend: str
+    proof: str = ""
+
+
+class Refused(_Message, frozen=True, kw_only=True, tag=True):
+    """The answer to a Hello that is not; the connection ends."""
+
+    protocol_version: int
+    package_version: str
+    error: WireError
+
+
+class LoadProgress(_Message, frozen=True, kw_only=True, tag=True):
+    """How far the loading is: 0 to 1, and a phrase for the screen."""
+
+    fraction: float
+    phrase: str
+
+
+class Ready(_Message, frozen=True, kw_only=True, tag=True):
+    """The model is loaded. `settings` are the effective ones; `notes` are for the person."""
+
+    info: ModelInfo
+    settings: LoadSettings
+    notes: list[str] = []
+
+
+class LoadFailed(_Message, frozen=True, kw_only=True, tag=True):
+    """The model did not load; the worker ends."""
+
+    error: WireError
+
+
+class Tokens(_Message, frozen=True, kw_only=True, tag=True):
+    """The answer to Tokenize."""
+
+    request_id: str
+    tokens: list[int]
+
+
+class Text(_Message, frozen=True, kw_only=True, tag=True):
+    """The answer to Detokenize."""
+
+    request_id: str
+    text: str
+
+
+class Rendered(_Message, frozen=True, kw_only=True, tag=True):
+    """The answer to Render."""
+
+    request_id: str
+    text: str
+    num_tokens: int
+
+
+class Stats(_Message, frozen=True, kw_only=True, tag=True):
+    """The answer to GetStats; `num_requests` counts open requests, those in preparation too."""
+
+    request_id: str
+    engine: EngineStats
+    num_clients: int
+    num_requests: int
+    uptime_s: float
+    rss_bytes: int
+
+
+class Pong(_Message, frozen=True, kw_only=True, tag=True):
+    """The answer to Ping."""
+
+    nonce: int
+
+
+class Goodbye(_Message, frozen=True, kw_only=True, tag=True):
+    """The worker closes this connection on purpose; `ending` says that the process ends too."""
+
+    reason: str
+    ending: bool
+
+
+ServerMessage = (
+    Welcome
+    | Refused
+    | LoadProgress
+    | Ready
+    | LoadFailed
+    | PrefillProgress
+    | TextDelta
+    | Finished
+    | Failed
+    | Tokens
+    | Text
+    | Rendered
+    | Stats
+    | Pong
+    | Goodbye
+)
+
+TERMINAL = (Finished, Failed, Tokens, Text, Rendered, Stats)
+
+_encoder = msgspec.msgpack.Encoder()
+_client_decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
+_server_decoder: msgspec.msgpack.Decoder[ServerMessage] = msgspec.msgpack.Decoder(ServerMessage)
+
+
+def encode(message: Any) -> bytes:
+    """Return a message as one frame.
+
+    Raises
+    ------
+    InvalidValueError
+        If it holds what cannot be sent (half a character, a number over 64 bits), or is too long.
+    """
+    try:
+        payload = _encoder.encode(message)
+    except UnicodeEncodeError as error:
+        bad = f"U+{ord(error.object[error.start]):04X}"
+        raise InvalidValueError(
+            f"The text holds half a character ({bad} at position {error.start}), which no model "
+            "can read. Remove it, or replace it with the character that was meant.",
+            position=error.start,
+        ) from error
+    except (OverflowError, ValueError) as error:
+        raise InvalidValueError(f"This cannot be sent to the model: {error}.") from error
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise InvalidValueError(
+            f"This request is {len(payload):,} bytes long; at most {MAX_MESSAGE_BYTES:,} can be "
+            "sent at once. Send a shorter text.",
+            size=len(payload),
+            limit=MAX_MESSAGE_BYTES,
+        )
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class FrameReader:
+    """Cuts the bytes of a stream into the payloads of frames.
+
+    Parameters
+    ----------
+    limit : int
+        The longest payload; a longer one is refused before any of it is kept.
+    """
+
+    def __init__(self, limit: int = MAX_MESSAGE_BYTES) -> None:
+        self.limit = limit
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Add bytes and yield each payload that is now complete.
+
+        Raises
+        ------
+        ProtocolError
+            For a length over the limit; the stream cannot be followed after that.
+        """
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        try:
+            while len(buffer) - start >= _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(buffer, start)
+                if length > self.limit:
+                    raise ProtocolError(
+                        f"A message of {length:,} bytes was announced; at most {self.limit:,} are "
+                        "allowed. The other side is not a gguf-widgets program, or is broken.",
+                        length=length,
+                        limit=self.limit,
+                    )
+                end = start + _LENGTH.size + length
+                if len(buffer) < end:
+                    break
+                payload = bytes(memoryview(buffer)[start + _LENGTH.size : end])
+                start = end
+                yield payload
+        finally:
+            # Also when the consumer stops in the middle: what was yielded is never yielded again.
+            del buffer[:start]
+
+
+def decode_client_message(payload: bytes) -> ClientMessage:
+    """Return the message of a client; raise `ProtocolError` if it is none."""
+    message: ClientMessage = _decode(_client_decoder, payload)
+    return message
+
+
+def decode_server_message(payload: bytes) -> ServerMessage:
+    """Return the message of a worker; raise `ProtocolError` if it is none."""
+    message: ServerMessage = _decode(_server_decoder, payload)
+    return message
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[Any], payload: bytes) -> Any:
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"A message could not be read: {error}.") from error
+
+
+def request_id_of(payload: bytes) -> str | None:
+    """Return the request id in a payload that is no known message, so that it can be answered."""
+    try:
+        value = msgspec.msgpack.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    request_id = value.get("request_id") if isinstance(value, dict) else None
+    return request_id if isinstance(request_id, str) else None
+
+
+# --- the handshake -----------------------------------------------------------------------------
+
+
+def new_nonce() -> str:
+    """Return a random text that makes a proof good for one handshake."""
+    return secrets.token_hex(16)
+
+
+def proof_of(secret: str, side: str, nonce: str) -> str:
+    """Return the proof that `side` ("client" or "worker") knows the secret, for this nonce."""
+    return hmac.new(secret.encode(), f"{side}:{nonce}".encode(), hashlib.sha256).hexdigest()
+
+
+def version_mismatch(theirs: int, their_package: str, *, pid: int | None = None) -> ProtocolError:
+    """Return the error for a peer that speaks another version of this protocol."""
+    older = "an older" if theirs < PROTOCOL_VERSION else "a newer"
+    which = f" (process {pid})" if pid else ""
+    return ProtocolError(
+        f"The other side{which} is {older} gguf-widgets ({their_package}, protocol {theirs}; this "
+        f"one speaks protocol {PROTOCOL_VERSION}). Restart the notebooks that use it, or stop the "
+        "worker with `gguf-widgets stop`, and try again.",
+        theirs=theirs,
+        ours=PROTOCOL_VERSION,
+    )

@@ -1,0 +1,252 @@
+"""The open requests of a worker, from the message to the terminal event.
+
+Promises: every request is answered exactly once, whatever happens to it: an error while it is
+prepared, an abort before it reached the engine, a client that goes away, the worker's end.
+Preparing (templates, tokens) runs in a few threads of its own, so that a slow template stops
+neither the socket nor the engine. Leaves to others: generating (`engine_thread`), sending
+(`connection`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from gguf_widgets.core.errors import (
+    GgufWidgetsError,
+    InvalidValueError,
+    WorkerBusyError,
+    to_wire,
+)
+from gguf_widgets.core.types import (
+    Failed,
+    Finished,
+    FinishReason,
+    GenerateRequest,
+    GenerationEvent,
+    PrefillProgress,
+    Reply,
+    TextDelta,
+    Timings,
+    Usage,
+)
+from gguf_widgets.core.worker import protocol
+from gguf_widgets.core.worker.connection import ClientConnection
+from gguf_widgets.core.worker.engine_thread import EngineThread
+from gguf_widgets.core.worker.loading import LoadedModel
+
+__all__ = ["Requests"]
+
+_log = logging.getLogger(__name__)
+
+# More open requests than this from one client is a program that does not wait for its answers.
+_MAX_OPEN_PER_CLIENT = 1024
+
+_NUM_PREPARING_THREADS = 4
+
+
+class _Open:
+    """One open request."""
+
+    __slots__ = ("aborted", "connection", "in_engine", "seed")
+
+    def __init__(self, connection: ClientConnection, seed: int | None = None) -> None:
+        self.connection = connection
+        self.in_engine = False
+        self.aborted = False
+        self.seed = seed
+
+
+class Requests:
+    """All open requests; every public method is called on the server's loop.
+
+    Parameters
+    ----------
+    engine : EngineThread
+    model : LoadedModel
+    """
+
+    def __init__(self, engine: EngineThread, model: LoadedModel) -> None:
+        self._engine = engine
+        self._model = model
+        self._open: dict[str, _Open] = {}
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(_NUM_PREPARING_THREADS, "gguf-widgets-prepare")
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    # --- what clients ask ---
+
+    def generate(self, connection: ClientConnection, message: protocol.Generate) -> None:
+        """Prepare a prompt and hand it to the engine."""
+        prompt, sampling = message.prompt, message.sampling
+
+        def prepare() -> GenerateRequest:
+            prompt.check()
+            sampling.check()
+            return GenerateRequest(
+                request_id=message.request_id,
+                client_id=connection.client_id or "",
+                prompt_tokens=self._model.prompt_tokens(prompt),
+                sampling=self._model.sampling_for(prompt, sampling),
+            )
+
+        self._start(connection, message.request_id, prepare, self._to_engine, seed=sampling.seed)
+
+    def tokenize(self, connection: ClientConnection, message: protocol.Tokenize) -> None:
+        """Answer with tokens."""
+
+        def work() -> protocol.Tokens:
+            tokens = self._model.engine.tokenize(
+                message.text, add_special=message.add_special, parse_special=message.parse_special
+            )
+            return protocol.Tokens(request_id=message.request_id, tokens=tokens)
+
+        self._start(connection, message.request_id, work, self._answer)
+
+    def detokenize(self, connection: ClientConnection, message: protocol.Detokenize) -> None:
+        """Answer with text."""
+
+        def work() -> protocol.Text:
+            text = self._model.detokenize(message.tokens)
+            return protocol.Text(request_id=message.request_id, text=text)
+
+        self._start(connection, message.request_id, work, self._answer)
+
+    def render(self, connection: ClientConnection, message: protocol.Render) -> None:
+        """Answer with the text a prompt becomes, and its number of tokens."""
+
+        def work() -> protocol.Rendered:
+            message.prompt.check()
+            text, tokens = self._model.render(message.prompt)
+            return protocol.Rendered(
+                request_id=message.request_id, text=text, num_tokens=len(tokens)
+            )
+
+        self._start(connection, message.request_id, work, self._answer)
+
+    def abort(self, connection: ClientConnection, request_id: str) -> None:
+        """End a request of this client; an id that is not open is ignored."""
+        request = self._open.get(request_id)
+        if request is None or request.connection is not connection:
+            return
+        if request.in_engine:
+            self._engine.abort(request_id)
+        elif not request.aborted:
+            # Still being prepared: answer now, and let what is prepared be thrown away.
+            request.aborted = True
+            self.deliver([_aborted_early(request_id, request.seed)])
+
+    # --- what happens to them ---
+
+    def deliver(self, events: list[GenerationEvent]) -> None:
+        """Send events to the clients they belong to."""
+        for event in events:
+            if isinstance(event, PrefillProgress | TextDelta):
+                request = self._open.get(event.request_id)
+            else:
+                request = self._open.pop(event.request_id, None)
+            if request is not None:
+                request.connection.send(event)
+
+    def client_gone(self, connection: ClientConnection) -> None:
+        """Take back everything this client had asked for."""
+        for request_id, request in list(self._open.items()):
+            if request.connection is connection:
+                if request.in_engine:
+                    self._engine.abort(request_id)
+                else:
+                    request.aborted = True
+                    del self._open[request_id]
+
+    def fail_all(self, error: GgufWidgetsError) -> None:
+        """Answer everything that is open with an error."""
+        wire = to_wire(error)
+        self.deliver([Failed(request_id=request_id, error=wire) for request_id in list(self._open)])
+
+    def close(self) -> None:
+        """Wait for the preparing threads, so that none of them uses an engine that is closed."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._model.close_templates()
+
+    # --- inside ---
+
+    def _start(
+        self,
+        connection: ClientConnection,
+        request_id: str,
+        work: Callable[[], Any],
+        then: Callable[[str, Any], None],
+        *,
+        seed: int | None = None,
+    ) -> None:
+        """Run `work` in a preparing thread and `then`, with its result, on the loop."""
+        try:
+            self._check_new(connection, request_id)
+        except GgufWidgetsError as error:
+            connection.send(Failed(request_id=request_id, error=to_wire(error)))
+            return
+        request = self._open[request_id] = _Open(connection, seed)
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if request.aborted or request_id not in self._open:
+                return
+            if error is not None:
+                if not isinstance(error, GgufWidgetsError):
+                    _log.error("request %s failed", request_id, exc_info=error)
+                self.deliver([Failed(request_id=request_id, error=to_wire(error))])
+                return
+            then(request_id, result)
+
+        def run() -> None:
+            result, failure = None, None
+            try:
+                result = work()
+            except BaseException as error:  # noqa: BLE001 - it is the request's answer
+                failure = error
+            with contextlib.suppress(RuntimeError):  # the loop has ended: so has every request
+                self._loop.call_soon_threadsafe(done, result, failure)
+
+        self._pool.submit(run)
+
+    def _check_new(self, connection: ClientConnection, request_id: str) -> None:
+        if not request_id.startswith(f"{connection.client_id}-") or len(request_id) > 64:
+            raise InvalidValueError(
+                f"A request id begins with the client's own id and a dash "
+                f"({connection.client_id}-) and has at most 64 characters; this one is "
+                f"{request_id[:80]!r}."
+            )
+        if request_id in self._open:
+            raise InvalidValueError(f"The request id {request_id!r} is in use already.")
+        mine = sum(request.connection is connection for request in self._open.values())
+        if mine >= _MAX_OPEN_PER_CLIENT:
+            raise WorkerBusyError(
+                f"{mine:,} requests of yours are open already; at most {_MAX_OPEN_PER_CLIENT:,} "
+                "can be. Wait for some of them to end.",
+                limit=_MAX_OPEN_PER_CLIENT,
+            )
+
+    def _to_engine(self, request_id: str, request: GenerateRequest) -> None:
+        self._open[request_id].in_engine = True
+        self._engine.add_request(request)
+
+    def _answer(self, request_id: str, message: Any) -> None:
+        request = self._open.pop(request_id)
+        request.connection.send(message)
+
+
+def _aborted_early(request_id: str, seed: int | None) -> Finished:
+    """Return the end of a request that was stopped before the engine had it."""
+    reply = Reply(
+        text="",
+        finish_reason=FinishReason.ABORTED,
+        usage=Usage(num_prompt_tokens=0),
+        timings=Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0, ttft_s=None, total_s=0.0),
+        seed=seed or 0,
+    )
+    return Finished(request_id=request_id, reply=reply)

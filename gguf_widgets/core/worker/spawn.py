@@ -1,0 +1,242 @@
+"""Starting a worker process, and saying in words how one ended.
+
+Promises: the process is in a session of its own (an interrupt in a notebook does not reach it),
+inherits no descriptors, writes to a log file, and is reaped when it ends, so that this process has
+no zombies. Leaves to others: waiting until it listens (`attach`), what it does (`__main__`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import site
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+
+import gguf_widgets
+from gguf_widgets.core import config
+from gguf_widgets.core.errors import WorkerDiedError, WorkerStartError
+from gguf_widgets.core.worker import registry
+from gguf_widgets.core.worker.registry import Entry
+from gguf_widgets.core.worker.spec import WorkerSpec
+
+__all__ = ["WorkerProcess", "died", "kill", "log_tail", "start", "wait_gone"]
+
+# Logs of workers that have ended; the newest are kept.
+_NUM_LOGS_KEPT = 20
+
+# Of the notebook's environment these would change how the worker's own interpreter runs.
+_NOT_INHERITED = (
+    "PYTHONBREAKPOINT",
+    "PYTHONINSPECT",
+    "PYTHONPROFILEIMPORTTIME",
+    "PYTHONSTARTUP",
+    "PYTHONWARNINGS",
+    "JPY_PARENT_PID",
+    "JPY_SESSION_NAME",
+)
+
+
+class WorkerProcess:
+    """A worker that this process started; a small thread waits for its end.
+
+    Attributes
+    ----------
+    pid : int
+    log_path : Path
+    """
+
+    _started: dict[int, WorkerProcess] = {}
+
+    def __init__(self, popen: subprocess.Popen[bytes], log_path: Path) -> None:
+        self.pid = popen.pid
+        self.log_path = log_path
+        self._popen = popen
+        self._ended = threading.Event()
+        WorkerProcess._started[self.pid] = self
+        threading.Thread(
+            target=self._reap, name=f"gguf-widgets-reaper-{self.pid}", daemon=True
+        ).start()
+
+    @classmethod
+    def of(cls, pid: int) -> WorkerProcess | None:
+        """Return the worker of this number if this process started it."""
+        return cls._started.get(pid)
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Wait for the end; return the exit status (negative: the signal), or None if it lives."""
+        return self._popen.returncode if self._ended.wait(timeout_s) else None
+
+    def kill(self) -> None:
+        """End the worker at once, if it lives."""
+        self._popen.kill()
+
+    def _reap(self) -> None:
+        self._popen.wait()
+        self._ended.set()
+
+
+def start(spec: WorkerSpec, name: str, identity: str, keep_alive_s: float) -> WorkerProcess:
+    """Start a worker; it is not listening yet when this returns.
+
+    Raises
+    ------
+    WorkerStartError
+        If the system does not start it.
+    """
+    if not sys.executable:
+        raise WorkerStartError(
+            "Python does not know the path of its own program, so no worker can be started."
+        )
+    folder = config.ensure(config.log_dir(), private=True)
+    _prune_logs(folder)
+    log_path = folder / f"worker-{name}.log"
+    command = [
+        sys.executable,
+        "-P",  # a file in the working folder must not stand in for a module
+        "-X",
+        "faulthandler",  # a crash in native code leaves its place in the log
+        "-m",
+        "gguf_widgets.core.worker",
+        f"--name={name}",
+        f"--identity={identity}",
+        f"--keep-alive={keep_alive_s}",
+        f"--log={log_path}",
+        f"--spec={spec.to_argument()}",
+        "--",
+        spec.path,
+    ]
+    try:
+        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            popen = subprocess.Popen(  # noqa: S603 - our own module, and no shell
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=config.ensure(config.data_dir()),
+                env=_environment(),
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0)
+                | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        finally:
+            os.close(log)
+    except OSError as error:
+        raise WorkerStartError(
+            f"The process that runs the model could not be started: {error}."
+        ) from error
+    return WorkerProcess(popen, log_path)
+
+
+def _environment() -> dict[str, str]:
+    environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
+    # The worker must find this very package, also when it runs from a folder of sources.
+    home = str(Path(gguf_widgets.__file__).resolve().parent.parent)
+    installed = [*site.getsitepackages(), site.getusersitepackages()]
+    if home not in (str(Path(folder).resolve()) for folder in installed):
+        others = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([home, others] if others else [home])
+    # Without this ggml calls a debugger on itself when it aborts, which takes seconds.
+    environment["GGML_NO_BACKTRACE"] = "1"
+    return environment
+
+
+def _prune_logs(folder: Path) -> None:
+    in_use = {entry.log_path for entry in registry.list_workers()}
+    logs = [path for path in folder.glob("worker-*.log") if str(path) not in in_use]
+    with contextlib.suppress(OSError):  # another process may be pruning as well
+        logs.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in logs[_NUM_LOGS_KEPT - 1 :]:
+            path.unlink(missing_ok=True)
+
+
+def kill(entry: Entry) -> None:
+    """End a worker that does not answer; its number is checked first."""
+    if registry.is_alive(entry):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(entry.pid).kill()
+        wait_gone(entry, 5.0)
+
+
+def wait_gone(entry: Entry, timeout_s: float) -> bool:
+    """Wait until a worker's process is gone; return whether it is."""
+    own = WorkerProcess.of(entry.pid)
+    if own is not None:
+        return own.wait(timeout_s) is not None
+    try:
+        psutil.Process(entry.pid).wait(timeout_s) if registry.is_alive(entry) else None
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.TimeoutExpired:
+        return False
+    return True
+
+
+def died(pid: int, log_path: str | Path | None, while_doing: str) -> WorkerDiedError:
+    """Return the error for a worker whose connection ended without a goodbye.
+
+    Parameters
+    ----------
+    pid : int
+    log_path : str or Path or None
+    while_doing : str
+        How the message ends: what this means for the person.
+    """
+    own = WorkerProcess.of(pid)
+    # The connection closes a moment before the system reports the end.
+    status = own.wait(2.0) if own is not None else None
+    tail = log_tail(log_path)
+    details: dict[str, object] = {"pid": pid, "exit_status": status, "last_log_lines": tail}
+    if status is not None and status < 0:
+        number = -status
+        name = _signal_name(number)
+        details["signal"] = number
+        if name == "SIGKILL":
+            story = (
+                f"was killed (signal {number}). The system does this when memory runs out; a "
+                "person or a program can do it too"
+            )
+        else:
+            story = f"crashed (signal {number}, {name})"
+    elif status is not None:
+        story = f"ended by itself (exit status {status})"
+    else:
+        story = "ended without a word"
+    last = f" Its last words: {' / '.join(tail)}." if tail else ""
+    return WorkerDiedError(
+        f"The process that runs the model {story}.{last} {while_doing}".rstrip(), **details
+    )
+
+
+def log_tail(
+    log_path: str | Path | None, num_lines: int = 3, *, with_traceback: bool = False
+) -> list[str]:
+    """Return the last lines of a log that say something: no notes and, unless asked, no stack."""
+    if log_path is None:
+        return []
+    try:
+        with Path(log_path).open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 16384))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    # What faulthandler and Python print after the actual message is for the log's reader only.
+    if not with_traceback:
+        text = text.partition("Fatal Python error:")[0].partition("Traceback (most")[0]
+    lines = [line.strip() for line in text.splitlines()]
+    telling = [line for line in lines if line and " INFO " not in line]
+    return [line[:300] for line in telling[-num_lines:]]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
