@@ -124,9 +124,6 @@ class DashboardApp(Voila):  # type: ignore[misc]  # Voila ships no types
         # Without a token, a page of another site could reach us by pointing a name of its own at
         # 127.0.0.1; so only this machine's own names are let in then.
         settings["allow_remote_access"] = bool(self.token)
-        # Half an hour of silence on a websocket is a laptop that went to sleep or a page that has
-        # gone; without pings neither side would ever learn of it.
-        settings["websocket_ping_interval"] = 30
         return settings
 
     def init_handlers(self) -> list[Any]:
@@ -251,8 +248,9 @@ def _config(options: DashboardOptions) -> Config:
             "cull_interval": options.idle_check_s,
         },
         # Starting an empty kernel in the place of one that crashed would help nobody: the page's
-        # widgets lived in the old one. The page says so, and loading it again makes a new one.
-        KernelManager={"autorestart": False, "transport": _transport()},
+        # widgets lived in the old one. The page is told that it is dead, and says so.
+        KernelRestarter={"restart_limit": 0, "time_to_dead": 1.0},
+        KernelManager={"transport": _transport()},
         NotebookNotary={"db_file": ":memory:", "secret": secrets.token_bytes(64)},
     )
 

@@ -1,0 +1,123 @@
+"""A real browser on a page of ours: what it shows, what it asked for, what went wrong.
+
+Not a test and no fixture.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Locator, Page, Playwright
+
+ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+# Console errors that are not ours and mean nothing, each with its reason.
+HARMLESS = (
+    # JupyterLab asks for the person's own overrides of a theme, which need not be there.
+    "favicon.ico",
+)
+
+MISSING = (
+    "The browser tests need Chromium and found none ({reason}). Install it with "
+    "`apt-get install chromium` on Debian or Ubuntu, or with `python -m playwright install "
+    "chromium`; `make test` does it by itself."
+)
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Start Chromium: the system's, else Playwright's own download."""
+    given = os.environ.get("GGUF_WIDGETS_TEST_BROWSER")
+    found = given or next((path for name in _NAMES if (path := shutil.which(name))), None)
+    try:
+        return playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise AssertionError(MISSING.format(reason=reason)) from error
+
+
+class Watched:
+    """A page, with everything it complained about and every host it asked."""
+
+    def __init__(self, browser: Browser, **context: Any) -> None:
+        self.context = browser.new_context(**context)
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.hosts: set[str] = set()
+        self.page.on("console", self._on_console)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"page error: {error}"))
+        self.page.on("request", lambda request: self._on_request(request.url))
+        self.page.on("websocket", lambda socket: self._on_request(socket.url))
+
+    def _on_console(self, message: Any) -> None:
+        if message.type != "error":
+            return
+        text = f"{message.text} ({message.location.get('url', '')})"
+        if not any(harmless in text for harmless in HARMLESS):
+            self.complaints.append(text)
+
+    def _on_request(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob", "about"):
+            self.hosts.add(parts.hostname or "")
+
+    def assert_clean(self) -> None:
+        """Fail if the page logged an error, threw one, or asked another host than this machine."""
+        assert self.complaints == []
+        assert self.hosts <= {"localhost", "127.0.0.1"}
+
+    def gw(self, hook: str, **data: str) -> Locator:
+        """Find an element by its data-gw hook and more data attributes."""
+        more = "".join(f'[data-{name}="{value}"]' for name, value in data.items())
+        return self.page.locator(f'[data-gw="{hook}"]{more}')
+
+    def keep_screenshot(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=path, full_page=True)
+
+    def close(self) -> None:
+        self.context.close()
+
+
+# Notes, in the page itself, how the last answer grows, and how long after a click on Stop its
+# status changes. Measured there, so that neither the test's own process nor the wire is counted.
+RECORDER = """
+(() => {
+  if (window.gwRecord) return;
+  const record = (window.gwRecord = { lengths: [], statuses: [], clickedAt: null, endedAt: null });
+  const look = () => {
+    const all = document.querySelectorAll('[data-gw="chat-message"][data-role="assistant"]');
+    const last = all[all.length - 1];
+    if (!last) return;
+    const status = last.dataset.status;
+    const length = (last.querySelector(".gw-body") ?? last).textContent.length;
+    if (record.lengths.at(-1) !== length) record.lengths.push(length);
+    if (record.statuses.at(-1) !== status) record.statuses.push(status);
+    if (record.clickedAt !== null && record.endedAt === null && status !== "streaming") {
+      record.endedAt = performance.now();
+    }
+  };
+  new MutationObserver(look).observe(document.documentElement, {
+    subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["data-status"],
+  });
+  addEventListener("click", (event) => {
+    if (event.target instanceof Element && event.target.closest('[data-gw="chat-stop"]')) {
+      record.clickedAt = performance.now();
+    }
+  }, true);
+})();
+"""
+
+
+def watch_answers(page: Page) -> Callable[[], dict[str, Any]]:
+    """Begin to note how answers grow; return a function that gives the notes so far."""
+    page.evaluate(RECORDER)
+    page.evaluate(
+        "Object.assign(gwRecord, {lengths: [], statuses: [], clickedAt: null, endedAt: null})"
+    )
+    return lambda: page.evaluate("window.gwRecord")

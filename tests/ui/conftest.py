@@ -1,0 +1,61 @@
+"""Fixtures for the tests in a real browser: one browser for all, a watched page for each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from support.browser import Watched, launch
+
+ARTIFACTS = Path(__file__).parent / "artifacts"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.ui)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = launch(playwright)
+        yield started
+        started.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    if report.when == "call" and report.failed:
+        # While the page is still open: the fixtures are taken down after this.
+        for number, watched in enumerate(item.stash.get(_PAGES, [])):
+            name = re.sub(r"\W+", "-", item.nodeid).strip("-")
+            watched.keep_screenshot(ARTIFACTS / f"{name}-{number}.png")
+    return report
+
+
+_PAGES: pytest.StashKey[list[Watched]] = pytest.StashKey()
+
+
+@pytest.fixture
+def open_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Callable[..., Watched]]:
+    """Open watched pages that are closed with the test; a failure keeps their picture."""
+    pages = request.node.stash.setdefault(_PAGES, [])
+
+    def open_one(url: str, width: int = 1280, height: int = 800, **context: Any) -> Watched:
+        watched = Watched(browser, viewport={"width": width, "height": height}, **context)
+        watched.page.set_default_timeout(30_000)
+        pages.append(watched)
+        watched.page.goto(url, wait_until="commit")
+        return watched
+
+    yield open_one
+    for watched in pages:
+        watched.close()
