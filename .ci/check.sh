@@ -8,19 +8,19 @@ case $bin in /*) ;; *) bin=$PWD/$bin ;; esac
 failed=""
 
 check() {
-    printf '== %s\n' "$1"
-    shift
-    "$@" || failed="$failed, $(basename "$1")"
+    printf '== %s\n' "$*"
+    "$bin/python" -m "$@" || failed="$failed, $1 $2"
 }
 
-check "ruff check" "$bin/ruff" check .
-check "ruff format" "$bin/ruff" format --check .
-check "mypy" "$bin/mypy"
+check ruff check .
+check ruff format --check .
+check mypy --strict
+check mypy --strict .ci/install.py
 
 echo "== tsc (types of the widgets' JavaScript)"
 if command -v npm >/dev/null 2>&1; then
-    # Its lock file is newer than what is installed, or nothing is: install what the lock names.
-    if [ tests/js/package-lock.json -nt tests/js/node_modules/.package-lock.json ]; then
+    installed=tests/js/node_modules/.package-lock.json
+    if [ ! -e $installed ] || [ tests/js/package-lock.json -nt $installed ]; then
         (cd tests/js && npm ci --silent --no-audit --no-fund) || failed="$failed, npm ci"
     fi
     (cd tests/js && node_modules/.bin/tsc --project .) || failed="$failed, tsc"

@@ -24,6 +24,8 @@ from logged import run_logged, say, tail
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Run by the Python of an environment that is already there, to see whether it will do.
+USABLE = "import pip, sys; sys.exit(sys.version_info < (3, 11))"
 
 
 class StepError(Exception):
@@ -31,7 +33,15 @@ class StepError(Exception):
 
 
 def make_venv(folder: Path) -> None:
-    """Make the environment, over whatever was there."""
+    """Make the environment; one that is there and works is kept as it is."""
+    python = folder / "bin" / "python"
+    if python.exists() and subprocess.run([python, "-c", USABLE], check=False).returncode == 0:
+        return
+    if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").exists():
+        raise StepError(
+            f"{folder} is there already and is not a Python environment. Move it out of the way, "
+            "or name another folder: make VENV=/some/folder ..."
+        )
     say(f"Making a Python {sys.version.split()[0]} environment in {folder}.")
     try:
         venv.create(folder, with_pip=True, clear=True, symlinks=True)

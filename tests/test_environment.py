@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import importlib.metadata
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -72,6 +76,49 @@ def test_nothing_is_asked_for_in_two_ways() -> None:
     for requirements in groups:
         for name, versions in parsed(requirements).items():
             assert seen.setdefault(name, versions) == versions, name
+
+
+@functools.cache
+def brought_by(names: frozenset[str]) -> set[str]:
+    """Follow what each distribution requires here, to everything that comes with these."""
+    seen: set[str] = set()
+    waiting = [normal(name) for name in names]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            requires = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue  # an extra that is not installed here, such as torch
+        waiting += [
+            normal(re.split(r"[^\w.-]", line, maxsplit=1)[0])
+            for line in requires
+            if "extra ==" not in line
+        ]
+    return seen
+
+
+def test_everything_imported_comes_with_the_package() -> None:
+    # An import that only works because a test tool brought it would fail for everybody else.
+    extras = PROJECT["optional-dependencies"]
+    providers = importlib.metadata.packages_distributions()
+    providers |= {"llama_cpp": ["llama-cpp-python"], "torch": ["torch"]}
+    providers |= {"tokenizers": ["tokenizers"], "gguf": ["gguf"]}
+    faults = []
+    for path in sorted((ROOT / "gguf_widgets").rglob("*.py")):
+        allowed = [*PROJECT["dependencies"], *extras["llama"]]
+        allowed += extras["demo-train"] if "demo" in path.parts else []
+        given = brought_by(frozenset(parsed(allowed)))
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            for top in {name.partition(".")[0] for name in names} - {"gguf_widgets"}:
+                sources = {normal(name) for name in providers.get(top, [])}
+                if top not in sys.stdlib_module_names and not sources & given:
+                    faults.append(f"{path.relative_to(ROOT)} imports {top}")
+    assert faults == []
 
 
 def reasons() -> str:
