@@ -1,0 +1,202 @@
+"""`Dashboard`: the models on the left, the work in the middle, one status line below.
+
+Promises: it composes the widgets and runs no model itself; the last conversation and the last model
+come back after a reload; demo mode and what happened to the store are said on top of the page. What
+cannot be kept (a store that does not open) is said, and the rest works. Leaves to others: the parts
+(`widgets`), the page around it (`app`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import psutil
+import traitlets
+
+from gguf_widgets.core import demo_mode
+from gguf_widgets.core.chat import ChatInterface
+from gguf_widgets.core.chat_types import ChatEvent, EventKind
+from gguf_widgets.core.errors import InvalidValueError, StoreError
+from gguf_widgets.core.fit import free_memory
+from gguf_widgets.core.format import format_bytes
+from gguf_widgets.core.library import ModelLibrary
+from gguf_widgets.core.manager import ModelManager, default_manager
+from gguf_widgets.core.model import Model
+from gguf_widgets.core.preferences import LAST_CONVERSATION, Preferences
+from gguf_widgets.core.store.store import default_store
+from gguf_widgets.widgets._actor import Actor
+from gguf_widgets.widgets._comm import answer_where_asked
+from gguf_widgets.widgets.chat_box import ChatBox
+from gguf_widgets.widgets.model_picker import ModelPicker
+
+__all__ = ["Dashboard"]
+
+_STATIC = Path(__file__).parent / "static"
+
+
+class Dashboard(anywidget.AnyWidget):
+    """Models and chat in one place.
+
+    Parameters
+    ----------
+    manager : ModelManager, optional
+        Who loads models; default: this process's own.
+    library : ModelLibrary, optional
+        Where models are looked for; default: the manager's.
+    height : int or str, optional
+        Pixels, or a CSS length. Default: the whole page under Voila, 680 pixels in a notebook.
+
+    Attributes
+    ----------
+    picker : ModelPicker
+    chat : ChatBox
+    model : Model or None
+        The model that is loaded.
+
+    Examples
+    --------
+    >>> import gguf_widgets as gw
+    >>> gw.Dashboard()  # doctest: +SKIP
+    """
+
+    _esm = _STATIC / "dashboard.js"
+    _css = _STATIC / "dashboard.css"
+    height = traitlets.Unicode().tag(sync=True)
+    picker = anywidget.WidgetTrait().tag(sync=True)
+    chat = anywidget.WidgetTrait().tag(sync=True)
+
+    def __init__(
+        self,
+        manager: ModelManager | None = None,
+        library: ModelLibrary | None = None,
+        *,
+        height: int | str | None = None,
+    ) -> None:
+        self._manager = manager if manager is not None else default_manager()
+        self._store = default_store(or_memory=True)
+        self._preferences = Preferences(self._store)
+        picker = ModelPicker(
+            self._manager,
+            library if library is not None else self._manager.library,
+            preferences=self._preferences,
+        )
+        chat = ChatBox(chat=self._last_chat())
+        super().__init__(
+            height=f"{height}px" if isinstance(height, int) else height or "",
+            picker=picker,
+            chat=chat,
+        )
+        self._actor = Actor(f"Dashboard-{self.model_id[:8]}", self._work)
+        self._unsubscribe = chat.chat.subscribe(self._on_chat)
+        picker.observe(self._on_model, ["model", "loading"])
+        answer_where_asked(self.comm)
+        self.on_msg(self._on_page)
+        self._on_model()
+
+    @property
+    def model(self) -> Model | None:
+        """The model that is loaded, or None."""
+        model: Model | None = self.picker.model
+        return model
+
+    def close(self) -> None:
+        """End the dashboard and its parts; the model stays loaded, the conversation saved."""
+        # ipywidgets calls this for every widget when the interpreter ends, also a half-made one.
+        if hasattr(self, "_unsubscribe"):
+            self._unsubscribe()
+            self._actor.close()
+            self.picker.close()
+            self.chat.close()
+        super().close()
+
+    # -- what happens -----------------------------------------------------------------------------
+
+    def _last_chat(self) -> ChatInterface:
+        """Return the conversation that was on screen, or a new one if it is gone."""
+        last = self._preferences.get(LAST_CONVERSATION)
+        if isinstance(last, str):
+            try:
+                return ChatInterface(conversation_id=last, store=self._store)
+            except (InvalidValueError, StoreError):
+                self._preferences.delete(LAST_CONVERSATION)
+        return ChatInterface(store=self._store)
+
+    def _on_model(self, _change: object = None) -> None:
+        """Pass on that the picker has another model, or loads one."""
+        loading, model = self.picker.loading, self.picker.model
+        self.chat.show_in_frame(blocked="The model is loading" if loading and model is None else "")
+        if self.chat.model is not model:
+            self.chat.model = model
+        self._actor.post({"kind": "snapshot"})
+
+    def _on_chat(self, event: ChatEvent) -> None:
+        if event.kind in (EventKind.ADDED, EventKind.RESET, EventKind.UPDATED):
+            self._actor.post({"kind": "chat"})
+
+    def _on_page(self, _widget: object, content: Any, _buffers: object) -> None:
+        self._actor.post(content)
+
+    def _work(self, item: dict[str, Any]) -> None:
+        """Do one thing of the queue; on the dashboard's own thread."""
+        kind = item.get("kind") if isinstance(item, dict) else None
+        if kind == "ping":
+            self.send({"kind": "pong", "mid": item.get("mid"), "status": self._status()})
+        elif kind == "snapshot":
+            self.send({"kind": "state", "state": self._state()})
+        elif kind == "chat":
+            self._preferences.set(LAST_CONVERSATION, self.chat.chat.conversation_id)
+        elif kind == "dismiss":
+            self._store.dismiss_notices()
+
+    # -- to the page ------------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "banner": self._banner(),
+            "notices": [notice.text for notice in self._store.notices()],
+            "status": self._status(),
+            "loaded": self.model is not None,
+        }
+
+    def _banner(self) -> dict[str, str] | None:
+        reason = self._manager.demo_reason()
+        if reason is None:
+            return None
+        command = demo_mode.install_line()
+        # The line has its own place, with a button to copy it.
+        asked_for, has_line = reason, command in reason
+        if has_line:
+            asked_for = reason[: reason.index(command)].rstrip().rstrip(":") + ":"
+        text = f"Demo mode: answers are prepared, no model runs. {asked_for}"
+        return {"text": text, "command": command if has_line else ""}
+
+    def _status(self) -> list[dict[str, Any]]:
+        model = self.model
+        free = {
+            "value": f"{format_bytes(free_memory())} free",
+            "title": "Memory that is free on this machine",
+        }
+        if model is None:
+            value = "Loading" if self.picker.loading else "No model loaded"
+            return [{"value": value, "title": "", "strong": True}, free]
+        info = model.info
+        figures: list[dict[str, Any]] = [
+            {"value": f"{model.name} · {info.quantization}", "title": info.path, "strong": True}
+        ]
+        used = _memory_of(model.pid)
+        if used is not None:
+            title = "Memory of the process that runs the model (resident set size)"
+            figures.append({"value": f"{format_bytes(used)} of memory", "title": title})
+        return [*figures, free]
+
+
+def _memory_of(pid: int | None) -> int | None:
+    """Return a process's memory in bytes, or None if it is not there."""
+    if pid is None:
+        return None
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None

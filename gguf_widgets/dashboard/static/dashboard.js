@@ -1,0 +1,351 @@
+// @ts-check
+/**
+ * The frame of the dashboard: panel, tabs, work, status line. The parts in it are widgets of their
+ * own, drawn into their places; two of them find a place in the frame by its name
+ * (`data-gw-slot`): the chat's live line and its actions.
+ *
+ * Promises: fills a Voila page without a page scroll, and stands in a notebook cell at a height of
+ * its own; the panel folds away below 1,000 px; everything is set as text; every listener and timer
+ * ends with the view. Leaves to others: the parts, and every fact (Python).
+ *
+ * Messages from Python: state {state}, pong {mid, status}.
+ * Messages to Python: snapshot, ping, dismiss, tab {name}; each with `mid`.
+ */
+
+/**
+ * @typedef {{
+ *   get(name: string): any,
+ *   on(name: string, callback: (...args: any[]) => void): void,
+ *   off(name: string, callback: (...args: any[]) => void): void,
+ *   send(content: object): void,
+ *   widget_manager?: {kernel?: {status?: string, connectionStatus?: string}},
+ * }} WidgetModel
+ * @typedef {{getWidget(ref: string): Promise<{render(to: {el: HTMLElement, signal: AbortSignal}): Promise<void>}>}} Host
+ *
+ * @typedef {{value: string, title: string, strong?: boolean}} Figure
+ * @typedef {{text: string, command: string} | null} Banner
+ * @typedef {{banner: Banner, notices: string[], status: Figure[], loaded: boolean}} DashboardState
+ */
+
+const PING_EVERY_MS = 3000;
+const SILENCE_MS = 6000;
+const WIDE_PX = 1000;
+
+const SVG = "http://www.w3.org/2000/svg";
+/** Strokes on a 20 x 20 grid. @type {Record<string, string>} */
+const ICONS = {
+  panel: "M4 4.500h12v11H4zM8 4.500v11",
+  copy: "M7.500 7.500h8v8h-8zM12.500 7.500v-3h-8v8h3",
+  done: "M4.500 10.500l3.500 3.500 7.500-8",
+  warn: "M10 3.500l7.500 13h-15zM10 8.500v3.500M10 14.200v.1",
+  info: "M10 3a7 7 0 1 0 0 14a7 7 0 1 0 0-14M10 9v4.500M10 6.400v.1",
+  close: "M5.500 5.500l9 9M14.500 5.500l-9 9",
+};
+
+/**
+ * Make an element. Attributes that are null or false are left out; `text` sets its text.
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {Record<string, string | boolean | null>} [attributes]
+ * @param {(Node | string)[]} [children]
+ * @returns {HTMLElementTagNameMap[K]}
+ */
+function h(tag, attributes = {}, children = []) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === false) continue;
+    if (name === "text") element.textContent = String(value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/** @param {string} name @returns {SVGSVGElement} */
+function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 20 20");
+  svg.setAttribute("class", `gw-icon gw-icon-${name}`);
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", ICONS[name] ?? "");
+  svg.append(path);
+  return svg;
+}
+
+/** @param {string} name @param {string} label @param {Record<string, string | boolean | null>} [attributes] */
+function iconButton(name, label, attributes = {}) {
+  return h("button", { type: "button", class: "gw-ghost", title: label, "aria-label": label, ...attributes }, [icon(name)]);
+}
+
+/**
+ * Put text on the clipboard, also on a page without a secure context (plain http, not localhost).
+ * @param {string} text
+ * @returns {Promise<boolean>} whether it worked
+ */
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = h("textarea", { "aria-hidden": "true", class: "gw-offscreen" });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const worked = document.execCommand("copy");
+    area.remove();
+    return worked;
+  }
+}
+
+/** @returns {string} */
+const newMid = () => Math.random().toString(36).slice(2);
+
+/** Sends pings while the page is seen, and says when no answer comes. */
+class Heartbeat {
+  /**
+   * @param {WidgetModel} model
+   * @param {(state: "there" | "busy" | "gone") => void} report
+   * @param {AbortSignal} signal
+   */
+  constructor(model, report, signal) {
+    this.model = model;
+    this.report = report;
+    this.waitingSince = 0;
+    const timer = setInterval(() => this.beat(), PING_EVERY_MS);
+    signal.addEventListener("abort", () => clearInterval(timer));
+    const seen = () => {
+      this.waitingSince = 0; // a hidden page's timers sleep: silence then means nothing
+      this.beat();
+    };
+    document.addEventListener("visibilitychange", seen, { signal });
+  }
+
+  beat() {
+    if (document.hidden) return;
+    const kernel = this.model.widget_manager?.kernel;
+    const silent = this.waitingSince > 0 && performance.now() - this.waitingSince > SILENCE_MS;
+    const busy = kernel?.connectionStatus === "connected" && kernel.status === "busy";
+    if (kernel?.status === "dead" || (silent && !busy)) this.report("gone");
+    else if (silent) this.report("busy");
+    this.waitingSince ||= performance.now();
+    try {
+      this.model.send({ kind: "ping", mid: newMid() });
+    } catch {
+      this.report("gone"); // the comm is closed
+    }
+  }
+
+  /** A message came. */
+  heard() {
+    this.waitingSince = 0;
+    this.report("there");
+  }
+}
+
+/** The view: builds the frame, draws the parts into it, shows the state. */
+class DashboardView {
+  /** @param {WidgetModel} model @param {HTMLElement} el @param {AbortSignal} signal */
+  constructor(model, el, signal) {
+    this.model = model;
+    this.signal = signal;
+    this.loaded = false;
+    this.connection = "there";
+    this.buildNotes();
+    this.buildPanel();
+    this.buildWork();
+    this.buildStatus();
+    this.main = h("div", { class: "gw-dash-main" }, [this.panel, this.scrim, this.work]);
+    this.root = h("div", { class: "gw-dash", "data-gw-frame": "dashboard" }, [this.bar, this.banner, this.notices, this.main, this.status]);
+    this.root.addEventListener("gw-choose-model", () => this.choose());
+    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    el.append(this.root);
+    this.fit();
+    const observer = new ResizeObserver(() => this.fold());
+    observer.observe(this.root);
+    signal.addEventListener("abort", () => observer.disconnect());
+    const onMessage = (/** @type {any} */ content) => this.receive(content);
+    model.on("msg:custom", onMessage);
+    signal.addEventListener("abort", () => model.off("msg:custom", onMessage));
+    this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), signal);
+    this.post("snapshot");
+  }
+
+  buildNotes() {
+    this.barText = h("span");
+    const reload = h("button", { type: "button", class: "gw-button", text: "Reload" });
+    reload.addEventListener("click", () => location.reload());
+    this.reload = reload;
+    this.bar = h("div", { class: "gw-dash-bar", role: "alert", hidden: true }, [icon("warn"), this.barText, reload]);
+    this.banner = h("div", { class: "gw-dash-bar", "data-gw": "demo-banner", role: "note", hidden: true });
+    this.notices = h("div", { class: "gw-dash-bar", "data-gw": "notices", role: "status", hidden: true });
+  }
+
+  buildPanel() {
+    const id = `gw-panel-${newMid()}`;
+    this.pickerPlace = h("div", { class: "gw-dash-picker" });
+    this.panel = h("aside", { class: "gw-dash-panel", id, "aria-label": "Models and settings" }, [
+      h("div", { class: "gw-dash-brand", text: "gguf-widgets" }),
+      this.pickerPlace,
+    ]);
+    this.scrim = h("div", { class: "gw-dash-scrim" });
+    this.scrim.addEventListener("click", () => this.setOpen(false));
+    this.toggle = iconButton("panel", "Show or hide the models", { "data-gw": "panel-toggle", "aria-controls": id, "aria-expanded": "false" });
+    this.toggle.addEventListener("click", () => this.setOpen(!this.root.classList.contains("gw-open")));
+  }
+
+  buildWork() {
+    const tabId = `gw-tab-${newMid()}`;
+    const tab = h("button", { type: "button", class: "gw-dash-tab", role: "tab", id: tabId, "aria-selected": "true", "data-gw": "tab-chat", text: "Chat" });
+    this.chatPlace = h("div", { class: "gw-dash-view", role: "tabpanel", "aria-labelledby": tabId });
+    const top = h("header", { class: "gw-dash-top" }, [
+      this.toggle,
+      h("div", { class: "gw-dash-tabs", role: "tablist", "aria-label": "What to do" }, [tab]),
+      h("div", { class: "gw-dash-actions", "data-gw-slot": "chat-actions" }),
+    ]);
+    this.work = h("div", { class: "gw-dash-work" }, [top, this.chatPlace]);
+  }
+
+  buildStatus() {
+    this.figures = h("div", { class: "gw-dash-figures" });
+    this.status = h("footer", { class: "gw-dash-status", "data-gw": "status-line", "aria-label": "Status" }, [
+      this.figures,
+      h("div", { class: "gw-dash-live", "data-gw-slot": "chat-stats" }),
+    ]);
+  }
+
+  /** Fill the page under Voila; elsewhere keep the height that was asked for. */
+  fit() {
+    const height = this.model.get("height");
+    const page = !height && document.body.dataset.voila !== undefined;
+    this.root.classList.toggle("gw-page", page);
+    if (height) this.root.style.height = height;
+  }
+
+  fold() {
+    const narrow = this.root.clientWidth < WIDE_PX;
+    if (narrow === this.root.classList.contains("gw-narrow")) return;
+    this.root.classList.toggle("gw-narrow", narrow);
+    this.setOpen(false);
+  }
+
+  /** @param {boolean} open */
+  setOpen(open) {
+    const was = this.root.classList.contains("gw-open");
+    const folds = this.root.classList.contains("gw-narrow");
+    this.root.classList.toggle("gw-open", open);
+    this.toggle.setAttribute("aria-expanded", String(open));
+    // A panel that is folded away is out of reach of Tab, too.
+    this.panel.inert = folds && !open;
+    this.work.inert = folds && open;
+    if (folds && open && !was) this.firstChoice()?.focus();
+    if (folds && !open && was) this.toggle.focus();
+  }
+
+  /** @returns {HTMLElement | null} the button that a person who needs a model should press */
+  firstChoice() {
+    const best = this.panel.querySelector('[data-gw="picker-load"].gw-primary') ?? this.panel.querySelector("button");
+    return /** @type {HTMLElement | null} */ (best);
+  }
+
+  choose() {
+    if (this.root.classList.contains("gw-narrow")) this.setOpen(true);
+    else this.firstChoice()?.focus();
+  }
+
+  /** @param {KeyboardEvent} event */
+  onKey(event) {
+    if (event.key !== "Escape" || !this.root.classList.contains("gw-open")) return;
+    event.stopPropagation();
+    this.setOpen(false);
+  }
+
+  /** @param {string} kind @param {object} [content] */
+  post(kind, content = {}) {
+    this.model.send({ kind, mid: newMid(), ...content });
+  }
+
+  /** @param {any} content */
+  receive(content) {
+    this.heartbeat.heard();
+    if (content.kind === "state") this.show(content.state);
+    else if (content.kind === "pong") this.showStatus(content.status);
+  }
+
+  /** @param {DashboardState} state */
+  show(state) {
+    this.showBanner(state.banner);
+    this.showNotices(state.notices);
+    this.showStatus(state.status);
+    // A model was loaded from the folded panel: what comes next is in the chat.
+    if (state.loaded && !this.loaded && this.root.classList.contains("gw-open")) this.setOpen(false);
+    this.loaded = state.loaded;
+  }
+
+  /** @param {Banner} banner */
+  showBanner(banner) {
+    this.banner.hidden = !banner;
+    if (!banner) return;
+    this.banner.replaceChildren(icon("info"), h("span", { text: banner.text }));
+    if (!banner.command) return;
+    const copy = iconButton("copy", "Copy this line");
+    copy.addEventListener("click", async () => {
+      if (!(await copyText(banner.command))) return;
+      copy.replaceChildren(icon("done"));
+      setTimeout(() => copy.replaceChildren(icon("copy")), 1500);
+    });
+    this.banner.append(h("div", { class: "gw-dash-command" }, [h("code", { text: banner.command }), copy]));
+  }
+
+  /** @param {string[]} notices */
+  showNotices(notices) {
+    this.notices.hidden = notices.length === 0;
+    const close = iconButton("close", "Close");
+    close.addEventListener("click", () => {
+      this.notices.hidden = true;
+      this.post("dismiss");
+    });
+    const texts = notices.map((text) => h("p", { text }));
+    this.notices.replaceChildren(icon("info"), h("div", { class: "gw-dash-texts" }, texts), close);
+  }
+
+  /** @param {Figure[]} figures */
+  showStatus(figures) {
+    this.figures.replaceChildren(
+      ...figures.map((figure) => h("span", { title: figure.title, text: figure.value, class: figure.strong ? "gw-dash-strong" : null })),
+    );
+  }
+
+  /** @param {"there" | "busy" | "gone"} state */
+  showConnection(state) {
+    if (this.connection === state) return;
+    this.connection = state;
+    this.bar.hidden = state === "there";
+    this.reload.hidden = state !== "gone";
+    if (state === "gone") this.bar.dataset.gw = "gw-disconnected";
+    else delete this.bar.dataset.gw;
+    this.barText.textContent =
+      state === "gone"
+        ? "The connection to Python is gone. Your conversation is saved. Reload the page to go on."
+        : "Python is busy with something else. The page goes on when it is free.";
+  }
+}
+
+/** @param {{model: WidgetModel, el: HTMLElement, host: Host}} context */
+async function render({ model, el, host }) {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const view = new DashboardView(model, el, signal);
+  const draw = async (/** @type {string} */ name, /** @type {HTMLElement} */ place) => {
+    const part = await host.getWidget(model.get(name));
+    if (!signal.aborted) await part.render({ el: place, signal });
+  };
+  void draw("chat", view.chatPlace);
+  void draw("picker", view.pickerPlace);
+  return () => {
+    controller.abort();
+    view.root.remove();
+  };
+}
+
+export default { render };

@@ -1,0 +1,278 @@
+"""What a page has to be told about a conversation, and when.
+
+Promises: at most one update in `INTERVAL_S`, however fast the text comes, and the first piece at
+once; each update has the next number, so that a page notices a lost one and asks for a snapshot;
+every piece of HTML in it came out of `markdown`, where it was sanitised; what a person typed is
+sent as text. Leaves to others: threads, the widget's socket (`send`) and the page.
+
+One update holds only what changed: ``{"kind": "update", "seq", "messages"?, "delta"?, "state"?}``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gguf_widgets.core.chat_types import (
+    ChatEvent,
+    ChatMessage,
+    ChatSnapshot,
+    MessageStatus,
+    Phase,
+)
+from gguf_widgets.core.errors import from_wire
+from gguf_widgets.core.format import format_duration, format_rate
+from gguf_widgets.widgets import markdown
+from gguf_widgets.widgets._words import error_view, message_note
+
+__all__ = ["INTERVAL_S", "ChatFeed"]
+
+INTERVAL_S = 0.05  # 20 updates a second; thousands of messages would be dropped without a word
+_FIGURES_S = 0.25  # figures that change faster cannot be read
+_RATE_WINDOW_S = 2.0
+
+Content = dict[str, Any]
+
+
+class _Live:
+    """The answer being written: its renderer, and how fast it comes."""
+
+    def __init__(self, message_id: str, now: float) -> None:
+        self.message_id = message_id
+        self.started = now
+        self.first: float | None = None
+        self.text = ""
+        self.blocks: list[str] = []
+        self._renderer = markdown.StreamRenderer()
+        self._counts: list[tuple[float, int]] = []
+
+    def count(self, num_tokens: int, now: float) -> None:
+        """Note how many tokens there are at this moment."""
+        if self.first is None:
+            self.first = now
+        self._counts.append((now, num_tokens))
+        while self._counts[0][0] < now - _RATE_WINDOW_S and len(self._counts) > 2:
+            self._counts.pop(0)
+
+    def take(self, text: str) -> tuple[int, list[str]]:
+        """Take the whole text so far; return how many blocks stay, and the ones after them."""
+        if not text.startswith(self.text):  # another window wrote it anew
+            self.text, self.blocks, self._renderer = "", [], markdown.StreamRenderer()
+        keep, blocks = self._renderer.feed(text[len(self.text) :])
+        self.text = text
+        self.blocks = [*self.blocks[:keep], *blocks]
+        return keep, blocks
+
+    def tokens_per_s(self) -> float | None:
+        """Return how fast the text came in the last two seconds; None before it can be told."""
+        if len(self._counts) < 2:
+            return None
+        (then, before), (now, after) = self._counts[0], self._counts[-1]
+        return (after - before) / (now - then) if now > then else None
+
+
+class ChatFeed:
+    """Turns the events of a `ChatInterface` into numbered messages for the page.
+
+    An event only says that there is something new. What it is, is found by comparing the chat's
+    snapshot with what was sent, so that no order of events can leave the page with something old.
+
+    Parameters
+    ----------
+    take : callable
+        Returns the `ChatSnapshot` of the moment.
+    send : callable
+        Sends one message to the page.
+    surroundings : callable
+        Returns the part of the state that the conversation does not know (see `chat_box`).
+    clock : callable
+        Seconds; `time.monotonic`, or a test's.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[], ChatSnapshot],
+        send: Callable[[Content], None],
+        surroundings: Callable[[ChatSnapshot], Content],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._take = take
+        self._send = send
+        self._surroundings = surroundings
+        self._clock = clock
+        self._rendered: dict[str, tuple[str, list[str]]] = {}
+        self._live: _Live | None = None
+        self._shot = take()
+        self._sent: dict[str, ChatMessage] = {}
+        self._state_sent: Content | None = None
+        self._stale = False
+        self._last_update = self._last_figures = float("-inf")
+        self.seq = 0
+
+    # -- what happens -----------------------------------------------------------------------------
+
+    def handle(self, event: ChatEvent) -> None:
+        """Take one event of the conversation in."""
+        self._stale = True
+        if event.num_completion_tokens is not None and event.message_id is not None:
+            self._live_for(event.message_id).count(event.num_completion_tokens, self._clock())
+
+    def touch(self) -> None:
+        """Look at everything again with the next update: the surroundings changed."""
+        self._stale = True
+
+    def tick(self) -> float | None:
+        """Send an update if there is something and it is time; return the seconds until it is."""
+        if not self._stale:
+            return None
+        wait = self._last_update + INTERVAL_S - self._clock()
+        if wait > 0:
+            return wait
+        self._last_update = self._clock()
+        self._send_update()
+        return None
+
+    def send_snapshot(self) -> None:
+        """Send everything; the number stays, so that other views of this chat are not disturbed."""
+        self._retake()
+        self._last_update = self._clock()
+        views = [self._view(message) for message in self._shot.messages]
+        self._sent = {message.id: message for message in self._shot.messages}
+        self._state_sent = self._state()
+        self._send(
+            {"kind": "snapshot", "seq": self.seq, "messages": views, "state": self._state_sent}
+        )
+
+    # -- what is sent -----------------------------------------------------------------------------
+
+    def _send_update(self) -> None:
+        self._retake()
+        shown = {message.id: message for message in self._shot.messages}
+        if not self._sent.keys() <= shown.keys():
+            self.seq += 1  # another conversation: nothing that is on its way counts any more
+            self.send_snapshot()
+            return
+        update: Content = {}
+        changed = [message for message in shown.values() if self._is_new(message)]
+        if changed:
+            update["messages"] = [self._view(message) for message in changed]
+        for message in shown.values():
+            if self._has_more(message):
+                keep, blocks = self._live_for(message.id).take(message.content)
+                update["delta"] = {"message": message.id, "keep": keep, "blocks": blocks}
+        self._sent = shown
+        if changed or "delta" not in update or self._figures_due():
+            self._last_figures = self._last_update
+            state = self._state()
+            if state != self._state_sent:
+                update["state"] = self._state_sent = state
+        if update:
+            self.seq += 1
+            self._send({"kind": "update", "seq": self.seq, **update})
+
+    def _figures_due(self) -> bool:
+        return self._last_update - self._last_figures >= _FIGURES_S
+
+    def _is_new(self, message: ChatMessage) -> bool:
+        """Whether the whole message must be sent: it is new, or more than its text has changed."""
+        sent = self._sent.get(message.id)
+        if sent is None or sent is message:
+            return sent is None
+        if message.status is MessageStatus.STREAMING and sent.status is message.status:
+            return False
+        return sent != message
+
+    def _has_more(self, message: ChatMessage) -> bool:
+        """Whether an answer that the page has is being written and has grown."""
+        if message.status is not MessageStatus.STREAMING or message.id not in self._sent:
+            return False
+        return self._live_for(message.id).text != message.content
+
+    def _retake(self) -> None:
+        self._stale = False
+        self._shot = self._take()
+        streaming = {m.id for m in self._shot.messages if m.status is MessageStatus.STREAMING}
+        if self._live is not None and self._live.message_id not in streaming:
+            self._live = None  # it has ended; its whole text goes out with its last form
+
+    def _live_for(self, message_id: str) -> _Live:
+        if self._live is None or self._live.message_id != message_id:
+            self._live = _Live(message_id, self._clock())
+        return self._live
+
+    def _view(self, message: ChatMessage) -> Content:
+        user = message.role == "user"
+        return {
+            "id": message.id,
+            "role": message.role,
+            "status": str(message.status),
+            "text": message.content if user else "",
+            "blocks": [] if user else self._blocks(message),
+            "note": message_note(message, left_out=message.id in self._shot.left_out),
+            "error": error_view(from_wire(message.error)) if message.error else None,
+        }
+
+    def _blocks(self, message: ChatMessage) -> list[str]:
+        if message.status is MessageStatus.STREAMING:
+            live = self._live_for(message.id)
+            live.take(message.content)
+            return live.blocks
+        content, blocks = self._rendered.get(message.id, (None, []))
+        if content != message.content:
+            blocks = markdown.to_blocks(message.content)
+            self._rendered[message.id] = (message.content, blocks)
+        return blocks
+
+    # -- the state --------------------------------------------------------------------------------
+
+    def _state(self) -> Content:
+        shot = self._shot
+        return {
+            "busy": shot.busy,
+            "working": _working(shot),
+            "figures": self._figures(),
+            "context": _context(shot),
+            **self._surroundings(shot),
+        }
+
+    def _figures(self) -> list[Content]:
+        live = self._live
+        if live is not None and self._shot.busy:
+            rate = live.tokens_per_s()
+            ttft = live.first - live.started if live.first is not None else None
+        else:
+            last = next((m for m in reversed(self._shot.messages) if m.timings), None)
+            timings = last.timings if last else None
+            rate = timings.decode_tok_per_s if timings else None
+            ttft = timings.ttft_s if timings else None
+        figures = []
+        if rate is not None:
+            title = "How fast the answer is written, after its first token (decode_tok_per_s)"
+            figures.append({"value": format_rate(rate), "title": title})
+        if ttft is not None:
+            title = "From Send to the first token of the answer (ttft_s, time to first token)"
+            figures.append({"value": f"first word after {format_duration(ttft)}", "title": title})
+        return figures
+
+
+def _working(shot: ChatSnapshot) -> str:
+    """Return what the model does before its first word, where that takes long enough to read."""
+    if shot.phase is Phase.READING and shot.num_total and shot.num_done is not None:
+        return f"Reading: {shot.num_done:,} of {shot.num_total:,} tokens"
+    return ""
+
+
+def _context(shot: ChatSnapshot) -> Content | None:
+    used, available = shot.context
+    if available is None:
+        return None
+    return {
+        "used": used,
+        "available": available,
+        "value": f"{used:,} of {available:,} tokens of context"
+        if used
+        else f"{available:,} tokens of context",
+        "title": "How much of the context this conversation fills (n_ctx). "
+        "A token is about three quarters of an English word.",
+    }

@@ -1,0 +1,214 @@
+"""From Markdown to sanitised HTML, one top-level block at a time.
+
+Promises: every piece of HTML has gone through `_md_clean.clean`; a block's HTML depends on its own
+lines only (so there are no reference links), which is what lets `markdown.StreamRenderer` keep the
+blocks that are finished; text beyond the limits below is shown as plain text with a note, never
+cut. Leaves to others: splitting a growing text (`markdown`).
+
+Choices: links and images are inert (the address is in the title, or beside the image's words);
+HTML in the text is shown as text; a line end is a line end; headings begin at the third level,
+below those of the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.rules_core import StateCore, inline, text_join
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
+
+from gguf_widgets.widgets._md_clean import clean, readable_address
+from gguf_widgets.widgets._md_code import CodeBlock, code_html, language_of
+
+__all__ = ["Block", "Budget", "format_limit", "parse", "plain_html", "render"]
+
+# Where formatting ends and plain text begins, for one text. Measured: within them a text made to be
+# slow needs about a second.
+MAX_CHARS = 200_000
+MAX_LINES = 8_000
+# For one run of text (a paragraph, a table's cell), in characters and in marks that may mean
+# something; and for all of them together.
+MAX_RUN_CHARS = 20_000
+MAX_RUN_MARKS = 4_000
+MAX_MARKS = 20_000
+
+_MAX_BLOCK_NESTING = 40
+_MAX_INLINE_NESTING = 10
+_MARKS = "*_~`&<\\"
+_BRACKET_WEIGHT = 5  # an opening bracket is searched for its end
+
+_TOO_LONG = "Shown as plain text, because it is too long to be formatted."
+_TOO_DEEP = "Shown as plain text, because it is nested too deeply to be formatted."
+_TOO_MANY = "Shown as plain text, because it has too many marks to be formatted."
+
+
+class Block(NamedTuple):
+    """One top-level block: its tokens, its source, and the lines it takes (end excluded)."""
+
+    tokens: list[Token]
+    source: str
+    start: int
+    end: int
+
+
+class Budget:
+    """What formatting may still cost in one text; blocks are charged in order."""
+
+    def __init__(self, marks: int = MAX_MARKS) -> None:
+        self.marks = marks
+
+    def copy(self) -> Budget:
+        """Return one that can be charged without changing this one."""
+        return Budget(self.marks)
+
+
+def format_limit(text: str) -> int:
+    """Return how many characters of `text`, whole lines, are formatted; the rest is plain."""
+    end = len(text)
+    if text.count("\n") >= MAX_LINES:
+        at = -1
+        for _ in range(MAX_LINES):
+            at = text.index("\n", at + 1)
+        end = at + 1
+    if end > MAX_CHARS:
+        end = text.rfind("\n", 0, MAX_CHARS) + 1
+    return end
+
+
+def parse(text: str) -> list[Block]:
+    """Split `text` into its top-level blocks."""
+    tokens: list[Token] = []
+    _BLOCKS.block.parse(text, _BLOCKS, {}, tokens)
+    lines = text.split("\n")
+    blocks: list[Block] = []
+    first = 0
+    for index, token in enumerate(tokens):
+        if token.level == 0 and token.nesting <= 0:
+            start, end = tokens[first].map or [0, 0]
+            source = "\n".join(lines[start:end])
+            blocks.append(Block(tokens[first : index + 1], source, start, end))
+            first = index + 1
+    return blocks
+
+
+def render(block: Block, budget: Budget, growing: CodeBlock | None = None) -> str:
+    """Return one block as sanitised HTML.
+
+    Parameters
+    ----------
+    block : Block
+    budget : Budget
+        Charged with what this block costs.
+    growing : CodeBlock, optional
+        Renders the block if it is code, at the price of colours that lag behind.
+    """
+    only = block.tokens[0]
+    if growing is not None and only.type == "fence":
+        return clean(growing.html(only.content, language_of(only.info)))
+    # What is nested deeper than the parser follows is missing from the tokens.
+    if any(t.nesting == 1 and t.level + 1 >= _MAX_BLOCK_NESTING for t in block.tokens):
+        return plain_html(block.source, _TOO_DEEP)
+    note = _charge(block.tokens, budget)
+    if note is not None:
+        return plain_html(block.source, note)
+    state = StateCore("", _INLINE, {}, block.tokens)
+    inline(state)
+    text_join(state)
+    return clean(_RENDERER.render(block.tokens, _INLINE.options, {}))
+
+
+def plain_html(text: str, note: str = _TOO_LONG) -> str:
+    """Return text as it is, with a note that says why."""
+    return clean(
+        f'<div class="gw-plain"><p class="gw-note">{escape(note)}</p>'
+        f'<pre dir="auto">{escape(text, quote=False)}</pre></div>\n'
+    )
+
+
+def _charge(tokens: Sequence[Token], budget: Budget) -> str | None:
+    """Charge what formatting these costs; return why it is too much, if it is."""
+    for token in tokens:
+        if token.type != "inline":
+            continue
+        if len(token.content) > MAX_RUN_CHARS:
+            return _TOO_LONG
+        marks = sum(map(token.content.count, _MARKS))
+        marks += _BRACKET_WEIGHT * token.content.count("[")
+        if marks > MAX_RUN_MARKS or marks > budget.marks:
+            return _TOO_MANY
+        budget.marks -= marks
+    return None
+
+
+class _Renderer(RendererHTML):
+    """Tokens to HTML, with nothing in it that leads or loads anywhere."""
+
+    def link_open(
+        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
+    ) -> str:
+        address = readable_address(str(tokens[idx].attrGet("href") or ""))
+        return f'<span class="gw-link" title="{escape(address)}">'
+
+    def link_close(
+        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
+    ) -> str:
+        return "</span>"
+
+    def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
+        token = tokens[idx]
+        address = readable_address(str(token.attrGet("src") or ""))
+        words = self.renderInlineAsText(token.children, options, env).strip()
+        shown = f"Image: {words} ({address})" if words else f"Image: {address}"
+        return f'<span class="gw-image" title="{escape(address)}">[{escape(shown)}]</span>'
+
+    def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
+        return code_html(tokens[idx].content, language_of(tokens[idx].info))
+
+    def code_block(
+        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
+    ) -> str:
+        return code_html(tokens[idx].content, "")
+
+    def table_open(
+        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
+    ) -> str:
+        return '<div class="gw-table"><table>\n'
+
+    def table_close(
+        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
+    ) -> str:
+        return "</table></div>\n"
+
+    def renderToken(  # noqa: N802 - the library's name
+        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
+    ) -> str:
+        token = tokens[idx]
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1]) + 2, 6)}"
+        elif token.type in ("th_open", "td_open"):
+            aligned = str(token.attrGet("style") or "").removeprefix("text-align:")
+            token.attrs = {"class": f"gw-{aligned}"} if aligned in ("center", "right") else {}
+        if token.nesting == 1 and token.tag in _DIRECTED:
+            token.attrSet("dir", "auto")
+        return super().renderToken(tokens, idx, options, env)
+
+
+# Each takes its direction from its own text, so that one cannot turn another's.
+_DIRECTED = {"blockquote", "h3", "h4", "h5", "h6", "li", "p", "td", "th"}
+
+
+def _parser(nesting: int) -> MarkdownIt:
+    options: dict[str, Any] = {"html": False, "breaks": True, "maxNesting": nesting}
+    parser = MarkdownIt("commonmark", options, renderer_cls=_Renderer)
+    return parser.enable(["table", "strikethrough"]).disable("reference")
+
+
+_BLOCKS = _parser(_MAX_BLOCK_NESTING)
+# Apart, because unclosed brackets cost time in proportion to how deep they may nest.
+_INLINE = _parser(_MAX_INLINE_NESTING)
+_RENDERER = _INLINE.renderer

@@ -1,0 +1,85 @@
+"""The last step before HTML from a model may leave Python: only what is on the list remains.
+
+Promises: `clean` lets through the tags, attributes and values listed here and nothing else: no
+address, no script, no style, no id, no form, nothing that loads; `printable` makes characters that
+a terminal or a browser would act on visible. Leaves to others: making the HTML (`_md_blocks`).
+"""
+
+from __future__ import annotations
+
+import re
+
+import nh3
+
+__all__ = ["CODE_CLASS", "TOKEN_CLASSES", "clean", "printable"]
+
+CODE_CLASS = "gw-code"
+
+# The short names of Pygments' token types; see `pygments.token.STANDARD_TYPES`.
+TOKEN_CLASSES = frozenset(
+    "hl-" + name
+    for name in (
+        "bp c c1 ch cm cp cpf cs dl err esc fm g gd ge ges gh gi go gp gr gs gt gu il k kc kd kn kp "
+        "kr kt l ld m mb mf mh mi mo mx n na nb nc nd ne nf ni nl nn no nt nv nx o ow p pm py s s1 "
+        "s2 sa sb sc sd se sh si sr ss sx vc vg vi vm w x"
+    ).split()
+)
+
+_BLOCK_TEXT = ("blockquote", "h3", "h4", "h5", "h6", "li", "ol", "p", "pre", "td", "th", "ul")
+_TAGS = {
+    *_BLOCK_TEXT,
+    *("br", "code", "div", "em", "hr", "s", "span", "strong", "table", "tbody", "thead", "tr"),
+}
+_ATTRIBUTES = {"div": {"data-lang"}, "ol": {"start"}, "span": {"title"}}
+_VALUES = {tag: {"dir": {"auto", "ltr"}} for tag in _BLOCK_TEXT}
+_CLASSES = {
+    "div": {CODE_CLASS, "gw-plain", "gw-table"},
+    "p": {"gw-note"},
+    "span": {"gw-image", "gw-link", *TOKEN_CLASSES},
+    "td": {"gw-center", "gw-right"},
+    "th": {"gw-center", "gw-right"},
+}
+
+# Control characters but for the tab and the line feed, half characters, and the "line separators"
+# that some programs take for the end of a line.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
+# Characters that turn the direction of what follows: fine in text that is isolated (`dir="auto"`),
+# but an address must be read as it is written.
+_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(html: str) -> str:
+    """Return `html` with everything that is not on the list taken out."""
+    return nh3.clean(
+        html,
+        tags=_TAGS,
+        attributes=_ATTRIBUTES,
+        tag_attribute_values=_VALUES,
+        allowed_classes=_CLASSES,
+        clean_content_tags=set(),  # the text inside an unknown tag is shown, not lost
+        link_rel=None,
+        url_schemes=set(),
+    )
+
+
+def printable(text: str) -> str:
+    """Return `text` with line ends made one and every other control character visible.
+
+    ``\\x1b`` becomes the picture of Escape, ``\\x00`` that of Null, and so on; what has no picture
+    becomes U+FFFD.
+    """
+    return _UNPRINTABLE.sub(_picture, text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def readable_address(address: str) -> str:
+    """Return an address with characters that change the direction written as their numbers."""
+    return _BIDI.sub(lambda found: f"[U+{ord(found.group()):04X}]", address)
+
+
+def _picture(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    return "" if code == 0xFEFF else "\ufffd"

@@ -1,0 +1,184 @@
+"""What the list of models shows: pure functions from facts to plain data.
+
+Promises: every value is a text or a number for the page to set as text; an entry that cannot be
+used has its reason and no button; not enough memory comes with the ways out. Leaves to others:
+finding, judging and loading models.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gguf_widgets.core.errors import GgufWidgetsError, NotEnoughMemoryError
+from gguf_widgets.core.format import format_bytes, format_count, format_duration
+from gguf_widgets.core.library import ModelEntry
+from gguf_widgets.core.model import Model
+from gguf_widgets.core.types import LoadSettings
+from gguf_widgets.widgets._words import error_view
+
+__all__ = ["SETTINGS", "Loading", "field_views", "loaded_with", "row_view"]
+
+Content = dict[str, Any]
+
+# The settings a person may want: (name, label, what it does). The rest is for code.
+SETTINGS = (
+    (
+        "n_ctx",
+        "Context length",
+        (
+            "How many tokens the conversation may fill, question and answer together (n_ctx). "
+            "A longer one needs more memory."
+        ),
+    ),
+    (
+        "n_threads",
+        "Processor threads",
+        "How many processor cores compute (n_threads). More than there are makes it slower.",
+    ),
+    (
+        "n_gpu_layers",
+        "Layers on the graphics card",
+        "How many of the model's layers the graphics card holds (n_gpu_layers); -1 is all.",
+    ),
+)
+
+_LEFT_AFTER_S = 2.0  # an estimate from less is a guess
+_LEFT_FROM = 0.03
+
+
+class Loading:
+    """One load on its way: how far, and about how long still.
+
+    Parameters
+    ----------
+    path : str
+    clock : callable
+        Seconds; `time.monotonic`, or a test's.
+    """
+
+    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path = path
+        self.fraction = 0.0
+        self.phrase = "Starting"
+        self.cancelled = False
+        self._clock = clock
+        self._started = clock()
+
+    def report(self, fraction: float, phrase: str) -> bool:
+        """Take what the manager reports; the answer False cancels the load."""
+        self.fraction, self.phrase = min(1.0, max(0.0, fraction)), phrase
+        return not self.cancelled
+
+    def left(self) -> str:
+        """Return about how long it still takes, in words; "" while it cannot be told."""
+        elapsed = self._clock() - self._started
+        if elapsed < _LEFT_AFTER_S or not _LEFT_FROM <= self.fraction < 1:
+            return ""
+        left = elapsed * (1 - self.fraction) / self.fraction
+        return f"about {format_duration(max(1.0, round(left)))} left"
+
+    def view(self) -> Content:
+        """Return it as the page shows it."""
+        return {
+            "path": self.path,
+            "fraction": self.fraction,
+            "phrase": "Stopping" if self.cancelled else self.phrase,
+            "left": self.left(),
+        }
+
+
+def row_view(
+    entry: ModelEntry,
+    *,
+    status: str,
+    chosen: bool,
+    failure: GgufWidgetsError | None,
+    model: Model | None,
+) -> Content:
+    """Return one row of the list.
+
+    Parameters
+    ----------
+    entry : ModelEntry
+    status : {"idle", "loading", "loaded"}
+    chosen : bool
+        Whether it is the one that a person would load next.
+    failure : GgufWidgetsError or None
+        Why its last load failed.
+    model : Model or None
+        The model that is loaded now, this one or another.
+    """
+    error = entry.error or failure
+    return {
+        "path": str(entry.path),
+        "name": entry.name,
+        "lines": _lines(entry),
+        "title": str(entry.path),
+        "usable": entry.error is None,
+        "status": status,
+        "chosen": chosen,
+        "error": error_view(error) if error is not None else None,
+        "notes": model.load_notes if model is not None and status == "loaded" else [],
+        "offers": _offers(failure, model.name if model is not None else None)
+        if entry.error is None
+        else [],
+    }
+
+
+def _lines(entry: ModelEntry) -> list[str]:
+    info = entry.info
+    if info is None:
+        return []
+    return [
+        f"{format_count(info.num_parameters)} parameters · {info.quantization}",
+        f"{format_bytes(info.size_bytes)} · {info.n_ctx_train:,} tokens of context",
+    ]
+
+
+def _offers(failure: GgufWidgetsError | None, loaded_name: str | None) -> list[Content]:
+    if not isinstance(failure, NotEnoughMemoryError):
+        return []
+    offers: list[Content] = []
+    fitting = failure.details.get("fitting_n_ctx")
+    if loaded_name is not None:
+        label = f"Unload {loaded_name} and load"
+        offers.append({"label": label, "settings": {}, "force": False, "first": True})
+    if isinstance(fitting, int) and fitting > 0:
+        label = f"Load with {fitting:,} tokens of context"
+        offers.append({"label": label, "settings": {"n_ctx": fitting}, "force": False})
+    offers.append({"label": "Load anyway", "settings": {}, "force": True})
+    return offers
+
+
+def field_views(
+    remembered: dict[str, Any], entry: ModelEntry | None, *, has_gpu: bool
+) -> list[Content]:
+    """Return the fields under "Settings"."""
+    trained = entry.info.n_ctx_train if entry is not None and entry.info is not None else None
+    hints = {"n_ctx": f"up to {trained:,}" if trained else "chosen for you"}
+    return [
+        {
+            "name": name,
+            "label": label,
+            "value": remembered.get(name),
+            "hint": hints.get(name, "chosen for you"),
+            "title": title,
+            "shown": name != "n_gpu_layers" or has_gpu,
+        }
+        for name, label, title in SETTINGS
+    ]
+
+
+def loaded_with(settings: LoadSettings, *, has_gpu: bool) -> str:
+    """Return in a sentence what a model was loaded with."""
+    parts = []
+    if settings.n_ctx is not None:
+        parts.append(f"{settings.n_ctx:,} tokens of context")
+    if settings.n_threads is not None:
+        parts.append("1 thread" if settings.n_threads == 1 else f"{settings.n_threads} threads")
+    if has_gpu and settings.n_gpu_layers is not None:
+        layers = "all" if settings.n_gpu_layers < 0 else str(settings.n_gpu_layers)
+        parts.append(f"{layers} layers on the graphics card")
+    return f"Loaded with {', '.join(parts)}." if parts else ""

@@ -1,0 +1,362 @@
+"""`ModelPicker`: the models on this machine; choose one, watch it load, unload it.
+
+Promises: the list is what `ModelLibrary` finds, new files included, and a file that cannot be used
+shows its reason; a load shows how far it is and can be cancelled; a failed one leaves the model
+that was there; the last model and its settings are remembered, and a model that still runs is
+attached at once. Leaves to others: files (`core.library`), loading and memory (`core.manager`), the
+look (static/).
+
+`model` changes on the thread that loaded it; observers should return quickly.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from gguf_widgets.core import config, devices
+from gguf_widgets.core.errors import (
+    GgufWidgetsError,
+    LoadCancelledError,
+    MissingDependencyError,
+    ModelLoadError,
+    StoreError,
+)
+from gguf_widgets.core.library import DEMO_NAME, ModelEntry, ModelLibrary
+from gguf_widgets.core.manager import ModelManager, default_manager
+from gguf_widgets.core.model import Model
+from gguf_widgets.core.preferences import LAST_MODEL, Preferences
+from gguf_widgets.core.running import is_running
+from gguf_widgets.core.types import LoadSettings
+from gguf_widgets.widgets._actor import Actor
+from gguf_widgets.widgets._comm import answer_where_asked
+from gguf_widgets.widgets._picker_rows import Loading, field_views, loaded_with, row_view
+from gguf_widgets.widgets._words import as_known
+
+__all__ = ["ModelPicker"]
+
+_STATIC = Path(__file__).parent / "static"
+_PROGRESS_EVERY_S = 0.1
+
+_log = logging.getLogger(__name__)
+
+
+class ModelPicker(anywidget.AnyWidget):
+    """The list of models, with a button to load each.
+
+    Parameters
+    ----------
+    manager : ModelManager, optional
+        Who loads; default: this process's own, which `gguf_widgets.load` uses too.
+    library : ModelLibrary, optional
+        Where to look; default: the models folders.
+    preferences : Preferences, optional
+        Where the last model is remembered; default: the store.
+
+    Attributes
+    ----------
+    model : Model or None
+        The loaded model; ``picker.observe(callback, "model")`` tells of a change.
+    loading : bool
+        Whether a model is being loaded; it can be observed, too.
+
+    Examples
+    --------
+    >>> picker = ModelPicker()  # doctest: +SKIP
+    >>> picker.load("demo", n_ctx=512)  # doctest: +SKIP
+    """
+
+    _esm = _STATIC / "model_picker.js"
+    _css = _STATIC / "model_picker.css"
+    model = traitlets.Instance(Model, default_value=None, allow_none=True)
+    loading = traitlets.Bool(default_value=False)
+
+    def __init__(
+        self,
+        manager: ModelManager | None = None,
+        library: ModelLibrary | None = None,
+        *,
+        preferences: Preferences | None = None,
+    ) -> None:
+        super().__init__()
+        self.manager = manager if manager is not None else default_manager()
+        self.library = library if library is not None else ModelLibrary()
+        self._preferences = preferences if preferences is not None else Preferences()
+        self._lock = threading.Lock()
+        self._load_now: Loading | None = None
+        self._failures: dict[str, GgufWidgetsError] = {}
+        self._entries: list[ModelEntry] = []
+        self._token: str | None = None
+        self._has_gpu: bool | None = None
+        self._notice = ""
+        self._last = self._remembered()
+        self._last_progress = 0.0
+        self._actor = Actor(
+            f"ModelPicker-{self.model_id[:8]}", self._work, failed=self._show_failure
+        )
+        self.observe(self._touch, ["model", "loading"])
+        answer_where_asked(self.comm)
+        self.on_msg(self._on_page)
+        self._actor.post({"kind": "attach"})
+
+    # -- from code --------------------------------------------------------------------------------
+
+    def load(self, name_or_path: str = DEMO_NAME, *, force: bool = False, **settings: Any) -> Model:
+        """Load a model and wait for it; the page shows the progress.
+
+        Parameters
+        ----------
+        name_or_path : str
+            A name of the list or a path.
+        force : bool, default False
+            Load it although the memory seems too small.
+        **settings
+            `LoadSettings` by name: ``n_ctx=4096``, ...
+
+        Returns
+        -------
+        Model
+            It is `model` from now on; the one before is unloaded.
+
+        Raises
+        ------
+        GgufWidgetsError
+            It could not be loaded; the model that was there still is.
+        """
+        return self._load(self.library.resolve(name_or_path), settings, force=force)
+
+    def cancel(self) -> None:
+        """Cancel the load that is on its way; without one it does nothing."""
+        loading = self._load_now
+        if loading is not None:
+            loading.cancelled = True
+
+    def unload(self) -> None:
+        """Unload the model and give its memory back; without one it does nothing."""
+        model, self.model = self.model, None
+        if model is not None:
+            self.manager.unload(model)
+
+    def close(self) -> None:
+        """End the widget: its page part and its thread go, the model stays loaded."""
+        # ipywidgets calls this for every widget when the interpreter ends, also a half-made one.
+        if hasattr(self, "_actor"):
+            self._actor.close()
+        super().close()
+
+    # -- loading ----------------------------------------------------------------------------------
+
+    def _load(self, path: Path, settings: dict[str, Any], *, force: bool = False) -> Model:
+        chosen = LoadSettings.from_keywords(**settings)
+        loading = Loading(str(path))
+        with self._lock:
+            if self._load_now is not None:
+                raise ModelLoadError("Another model is being loaded. Wait for it, or cancel it.")
+            self._load_now = loading
+        self._failures.pop(str(path), None)
+        self.loading = True
+        try:
+            before = self.model
+            if before is not None and Path(before.info.path) == path:
+                self.unload()  # two copies of one model would need twice the memory
+                before = None
+            model = self.manager.load(path, on_progress=self._report, force=force, **_given(chosen))
+        except LoadCancelledError:
+            raise
+        except GgufWidgetsError as error:
+            self._failures[str(path)] = error
+            raise
+        finally:
+            with self._lock:
+                self._load_now = None
+            self.loading = False
+        self._remember(path, _given(chosen))
+        self.model = model
+        if before is not None and before is not model:
+            self.manager.unload(before)
+        return model
+
+    def _report(self, fraction: float, phrase: str) -> bool:
+        loading = self._load_now
+        if loading is None:
+            return True
+        go_on = loading.report(fraction, phrase)
+        now = time.monotonic()
+        if now - self._last_progress >= _PROGRESS_EVERY_S:
+            self._last_progress = now
+            self.send({"kind": "progress", "progress": loading.view()})
+        return go_on
+
+    def _load_aside(
+        self, path: Path, settings: dict[str, Any], *, force: bool, first: bool
+    ) -> None:
+        """Load in the background for the page; an error is shown in the row."""
+
+        def run() -> None:
+            try:
+                if first:
+                    self.unload()
+                self._load(path, settings, force=force)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the row shows it
+                known = as_known(error)
+                if not isinstance(error, GgufWidgetsError):
+                    _log.exception("Loading met an error it did not expect")
+                if not isinstance(error, LoadCancelledError):
+                    self._failures[str(path)] = known
+                self._touch()
+
+        threading.Thread(target=run, name="ModelPicker-load", daemon=True).start()
+
+    # -- what is remembered -----------------------------------------------------------------------
+
+    def _remembered(self) -> dict[str, Any]:
+        try:
+            last = self._preferences.get(LAST_MODEL)
+        except StoreError as error:
+            self._notice = error.message
+            return {}
+        return last if isinstance(last, dict) else {}
+
+    def _remember(self, path: Path, settings: dict[str, Any]) -> None:
+        self._last = {"path": str(path), "settings": settings}
+        try:
+            self._preferences.set(LAST_MODEL, self._last)
+        except StoreError as error:
+            self._notice = error.message
+
+    # -- from the page ----------------------------------------------------------------------------
+
+    def _touch(self, _change: object = None) -> None:
+        self._actor.post({"kind": "touch"})
+
+    def _on_page(self, _widget: object, content: Any, _buffers: object) -> None:
+        self._actor.post(content)
+
+    def _work(self, item: dict[str, Any]) -> None:
+        """Do one thing of the queue; on the widget's own thread."""
+        action = self._ACTIONS.get(str(item.get("kind"))) if isinstance(item, dict) else None
+        if action is not None:
+            action(self, item)
+
+    def _ping(self, content: dict[str, Any]) -> None:
+        self.send({"kind": "pong", "mid": content.get("mid")})
+        if self.model is not None and not self.model.loaded:
+            self.model = None  # unloaded from code
+        if self.library.change_token() != self._token:
+            self._send_state()
+
+    def _attach(self, _content: dict[str, Any]) -> None:
+        """Take a model that is there already: loaded here, or running for another program."""
+        if self.model is not None or self.loading:
+            return
+        loaded = self.manager.loaded()
+        if loaded:
+            self.model = loaded[-1]
+            return
+        path, settings = self._last.get("path"), self._last.get("settings")
+        if isinstance(path, str) and isinstance(settings, dict) and is_running(path, **settings):
+            self._load_aside(Path(path), settings, force=False, first=False)
+
+    def _load_clicked(self, content: dict[str, Any]) -> None:
+        path = Path(str(content.get("path", "")))
+        settings = content.get("settings")
+        force, first = content.get("force") is True, content.get("first") is True
+        # Only what is on the list: the page does not open files by name.
+        if path in {entry.path for entry in self._entries if entry.error is None}:
+            settings = dict(settings) if isinstance(settings, dict) else {}
+            self._load_aside(path, settings, force=force, first=first)
+
+    def _cancel_clicked(self, _content: dict[str, Any]) -> None:
+        self.cancel()
+        self._send_state()
+
+    def _unload_clicked(self, _content: dict[str, Any]) -> None:
+        self.unload()
+
+    def _look_for_gpu(self, _content: dict[str, Any]) -> None:
+        if self._has_gpu is not None:
+            return
+        self._has_gpu = False
+
+        def look() -> None:
+            try:
+                self._has_gpu = any(device.kind == "gpu" for device in devices.devices())
+            except MissingDependencyError:
+                return  # demo mode: nothing computes
+            except GgufWidgetsError as error:
+                _log.warning("The graphics cards could not be listed: %s", error.message)
+            self._touch()
+
+        threading.Thread(target=look, name="ModelPicker-devices", daemon=True).start()
+
+    def _send_state(self, _content: object = None) -> None:
+        self._token = self.library.change_token()
+        # What can be loaded comes first; `sorted` keeps the library's order within both halves.
+        self._entries = sorted(self.library.entries(), key=lambda entry: entry.error is not None)
+        self.send({"kind": "state", "state": self._state()})
+
+    _ACTIONS = {
+        "ping": _ping,
+        "snapshot": _send_state,
+        "refresh": _send_state,
+        "touch": _send_state,
+        "attach": _attach,
+        "load": _load_clicked,
+        "cancel": _cancel_clicked,
+        "unload": _unload_clicked,
+        "gpu": _look_for_gpu,
+    }
+
+    def _show_failure(self, error: Exception) -> None:
+        self.send({"kind": "notice", "text": as_known(error).message})
+
+    # -- to the page ------------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, Any]:
+        model, loading = self.model, self._load_now
+        loaded = Path(model.info.path) if model is not None else None
+        busy = Path(loading.path) if loading is not None else None
+        chosen = self._chosen(loaded)
+
+        def status(path: Path) -> str:
+            return "loading" if path == busy else "loaded" if path == loaded else "idle"
+
+        rows = [
+            row_view(
+                entry,
+                status=status(entry.path),
+                chosen=entry is chosen,
+                failure=self._failures.get(str(entry.path)),
+                model=model,
+            )
+            for entry in self._entries
+        ]
+        has_gpu = bool(self._has_gpu)
+        remembered = self._last.get("settings") or {}
+        return {
+            "rows": rows,
+            "progress": loading.view() if loading is not None else None,
+            "folder": str(self.library.folders[0] if self.library.folders else config.models_dir()),
+            "none": not any(e.error is None and e.name != DEMO_NAME for e in self._entries),
+            "fields": field_views(remembered, chosen, has_gpu=has_gpu),
+            "loadedWith": loaded_with(model.settings, has_gpu=has_gpu) if model else "",
+            "notice": self._notice,
+        }
+
+    def _chosen(self, loaded: Path | None) -> ModelEntry | None:
+        """Return the entry a person would load next: the last one, else the first that works."""
+        usable = [entry for entry in self._entries if entry.error is None]
+        wanted = loaded or Path(self._last.get("path") or "")
+        return next(
+            (entry for entry in usable if entry.path == wanted), usable[0] if usable else None
+        )
+
+
+def _given(settings: LoadSettings) -> dict[str, Any]:
+    return {name: value for name, value in settings.to_dict().items() if value is not None}
