@@ -51,9 +51,11 @@ class Outbox:
 
         Raises
         ------
-        StopIteration
+        LookupError
             If nothing waits.
         """
+        if not self._items:
+            raise LookupError("nothing waits to be sent")
         key = next(iter(self._items))
         item = self._items.pop(key)
         if isinstance(item, tuple):
