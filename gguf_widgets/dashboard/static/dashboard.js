@@ -143,143 +143,29 @@ class Heartbeat {
   }
 }
 
-/** The view: builds the frame, draws the parts into it, shows the state. */
-class DashboardView {
-  /** @param {WidgetModel} model @param {HTMLElement} el @param {AbortSignal} signal */
-  constructor(model, el, signal) {
-    this.model = model;
-    this.signal = signal;
-    this.loaded = false;
-    this.connection = "there";
-    this.buildNotes();
-    this.buildPanel();
-    this.buildWork();
-    this.buildStatus();
-    this.main = h("div", { class: "gw-dash-main" }, [this.panel, this.scrim, this.work]);
-    this.root = h("div", { class: "gw-dash", "data-gw-frame": "dashboard" }, [this.bar, this.banner, this.notices, this.main, this.status]);
-    this.root.addEventListener("gw-choose-model", () => this.choose());
-    this.root.addEventListener("keydown", (event) => this.onKey(event));
-    el.append(this.root);
-    this.fit();
-    const observer = new ResizeObserver(() => this.fold());
-    observer.observe(this.root);
-    signal.addEventListener("abort", () => observer.disconnect());
-    const onMessage = (/** @type {any} */ content) => this.receive(content);
-    model.on("msg:custom", onMessage);
-    signal.addEventListener("abort", () => model.off("msg:custom", onMessage));
-    this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), signal);
-    this.post("snapshot");
-  }
-
-  buildNotes() {
-    this.barText = h("span");
-    const reload = h("button", { type: "button", class: "gw-button", text: "Reload" });
-    reload.addEventListener("click", () => location.reload());
-    this.reload = reload;
-    this.bar = h("div", { class: "gw-dash-bar", role: "alert", hidden: true }, [icon("warn"), this.barText, reload]);
+/** What is said above everything: no connection, demo mode, what happened to the store. */
+class NotesElement {
+  /** @param {() => void} dismiss */
+  constructor(dismiss) {
+    this.dismiss = dismiss;
+    this.text = h("span");
+    this.reload = h("button", { type: "button", class: "gw-button", text: "Reload" });
+    this.reload.addEventListener("click", () => location.reload());
+    this.connection = h("div", { class: "gw-dash-bar", role: "alert", hidden: true }, [icon("warn"), this.text, this.reload]);
     this.banner = h("div", { class: "gw-dash-bar", "data-gw": "demo-banner", role: "note", hidden: true });
     this.notices = h("div", { class: "gw-dash-bar", "data-gw": "notices", role: "status", hidden: true });
   }
 
-  buildPanel() {
-    const id = `gw-panel-${newMid()}`;
-    this.pickerPlace = h("div", { class: "gw-dash-picker" });
-    this.panel = h("aside", { class: "gw-dash-panel", id, "aria-label": "Models and settings" }, [
-      h("div", { class: "gw-dash-brand", text: "gguf-widgets" }),
-      this.pickerPlace,
-    ]);
-    this.scrim = h("div", { class: "gw-dash-scrim" });
-    this.scrim.addEventListener("click", () => this.setOpen(false));
-    this.toggle = iconButton("panel", "Show or hide the models", { "data-gw": "panel-toggle", "aria-controls": id, "aria-expanded": "false" });
-    this.toggle.addEventListener("click", () => this.setOpen(!this.root.classList.contains("gw-open")));
-  }
-
-  buildWork() {
-    const tabId = `gw-tab-${newMid()}`;
-    const tab = h("button", { type: "button", class: "gw-dash-tab", role: "tab", id: tabId, "aria-selected": "true", "data-gw": "tab-chat", text: "Chat" });
-    this.chatPlace = h("div", { class: "gw-dash-view", role: "tabpanel", "aria-labelledby": tabId });
-    const top = h("header", { class: "gw-dash-top" }, [
-      this.toggle,
-      h("div", { class: "gw-dash-tabs", role: "tablist", "aria-label": "What to do" }, [tab]),
-      h("div", { class: "gw-dash-actions", "data-gw-slot": "chat-actions" }),
-    ]);
-    this.work = h("div", { class: "gw-dash-work" }, [top, this.chatPlace]);
-  }
-
-  buildStatus() {
-    this.figures = h("div", { class: "gw-dash-figures" });
-    this.status = h("footer", { class: "gw-dash-status", "data-gw": "status-line", "aria-label": "Status" }, [
-      this.figures,
-      h("div", { class: "gw-dash-live", "data-gw-slot": "chat-stats" }),
-    ]);
-  }
-
-  /** Fill the page under Voila; elsewhere keep the height that was asked for. */
-  fit() {
-    const height = this.model.get("height");
-    const page = !height && document.body.dataset.voila !== undefined;
-    this.root.classList.toggle("gw-page", page);
-    if (height) this.root.style.height = height;
-  }
-
-  fold() {
-    const narrow = this.root.clientWidth < WIDE_PX;
-    if (narrow === this.root.classList.contains("gw-narrow")) return;
-    this.root.classList.toggle("gw-narrow", narrow);
-    this.setOpen(false);
-  }
-
-  /** @param {boolean} open */
-  setOpen(open) {
-    const was = this.root.classList.contains("gw-open");
-    const folds = this.root.classList.contains("gw-narrow");
-    this.root.classList.toggle("gw-open", open);
-    this.toggle.setAttribute("aria-expanded", String(open));
-    // A panel that is folded away is out of reach of Tab, too.
-    this.panel.inert = folds && !open;
-    this.work.inert = folds && open;
-    if (folds && open && !was) this.firstChoice()?.focus();
-    if (folds && !open && was) this.toggle.focus();
-  }
-
-  /** @returns {HTMLElement | null} the button that a person who needs a model should press */
-  firstChoice() {
-    const best = this.panel.querySelector('[data-gw="picker-load"].gw-primary') ?? this.panel.querySelector("button");
-    return /** @type {HTMLElement | null} */ (best);
-  }
-
-  choose() {
-    if (this.root.classList.contains("gw-narrow")) this.setOpen(true);
-    else this.firstChoice()?.focus();
-  }
-
-  /** @param {KeyboardEvent} event */
-  onKey(event) {
-    if (event.key !== "Escape" || !this.root.classList.contains("gw-open")) return;
-    event.stopPropagation();
-    this.setOpen(false);
-  }
-
-  /** @param {string} kind @param {object} [content] */
-  post(kind, content = {}) {
-    this.model.send({ kind, mid: newMid(), ...content });
-  }
-
-  /** @param {any} content */
-  receive(content) {
-    this.heartbeat.heard();
-    if (content.kind === "state") this.show(content.state);
-    else if (content.kind === "pong") this.showStatus(content.status);
-  }
-
-  /** @param {DashboardState} state */
-  show(state) {
-    this.showBanner(state.banner);
-    this.showNotices(state.notices);
-    this.showStatus(state.status);
-    // A model was loaded from the folded panel: what comes next is in the chat.
-    if (state.loaded && !this.loaded && this.root.classList.contains("gw-open")) this.setOpen(false);
-    this.loaded = state.loaded;
+  /** @param {"there" | "busy" | "gone"} state */
+  showConnection(state) {
+    this.connection.hidden = state === "there";
+    this.reload.hidden = state !== "gone";
+    if (state === "gone") this.connection.dataset.gw = "gw-disconnected";
+    else delete this.connection.dataset.gw;
+    this.text.textContent =
+      state === "gone"
+        ? "The connection to Python is gone. Your conversation is saved. Reload the page to go on."
+        : "Python is busy with something else. The page goes on when it is free.";
   }
 
   /** @param {Banner} banner */
@@ -303,31 +189,169 @@ class DashboardView {
     const close = iconButton("close", "Close");
     close.addEventListener("click", () => {
       this.notices.hidden = true;
-      this.post("dismiss");
+      this.dismiss();
     });
     const texts = notices.map((text) => h("p", { text }));
     this.notices.replaceChildren(icon("info"), h("div", { class: "gw-dash-texts" }, texts), close);
   }
+}
+
+/** The panel on the left and the button that shows it where it folds away. */
+class PanelElement {
+  constructor() {
+    const id = `gw-panel-${newMid()}`;
+    this.place = h("div", { class: "gw-dash-picker" });
+    this.close = iconButton("close", "Close", { "data-gw": "panel-close" });
+    this.root = h("aside", { class: "gw-dash-panel", id, "aria-label": "Models and settings" }, [
+      h("div", { class: "gw-dash-brand" }, [h("span", { text: "gguf-widgets" }), this.close]),
+      this.place,
+    ]);
+    this.scrim = h("div", { class: "gw-dash-scrim" });
+    this.toggle = iconButton("panel", "Show or hide the models", { "data-gw": "panel-toggle", "aria-controls": id, "aria-expanded": "false" });
+  }
+
+  /** @returns {HTMLElement | null} the button that a person who needs a model should press */
+  firstChoice() {
+    return (
+      this.root.querySelector('[data-gw="picker-load"].gw-primary') ??
+      this.root.querySelector('[data-gw="picker-row"] button:not([hidden])')
+    );
+  }
+}
+
+/** The middle: tabs, actions, and the place of the open tab. */
+class WorkElement {
+  /** @param {HTMLElement} toggle */
+  constructor(toggle) {
+    const id = `gw-tab-${newMid()}`;
+    const tab = h("button", { type: "button", class: "gw-dash-tab", role: "tab", id, "aria-selected": "true", "data-gw": "tab-chat", text: "Chat" });
+    this.place = h("div", { class: "gw-dash-view", role: "tabpanel", "aria-labelledby": id });
+    const top = h("header", { class: "gw-dash-top" }, [
+      toggle,
+      h("div", { class: "gw-dash-tabs", role: "tablist", "aria-label": "What to do" }, [tab]),
+      h("div", { class: "gw-dash-actions", "data-gw-slot": "chat-actions" }),
+    ]);
+    this.root = h("div", { class: "gw-dash-work" }, [top, this.place]);
+  }
+}
+
+/** The line at the bottom. */
+class StatusElement {
+  constructor() {
+    this.figures = h("div", { class: "gw-dash-figures" });
+    this.root = h("footer", { class: "gw-dash-status", "data-gw": "status-line", "aria-label": "Status" }, [
+      this.figures,
+      h("div", { class: "gw-dash-live", "data-gw-slot": "chat-stats" }),
+    ]);
+  }
 
   /** @param {Figure[]} figures */
-  showStatus(figures) {
+  show(figures) {
     this.figures.replaceChildren(
       ...figures.map((figure) => h("span", { title: figure.title, text: figure.value, class: figure.strong ? "gw-dash-strong" : null })),
     );
+  }
+}
+
+/** The view: builds the frame, draws the parts into it, shows the state. */
+class DashboardView {
+  /** @param {WidgetModel} model @param {HTMLElement} el @param {AbortSignal} signal */
+  constructor(model, el, signal) {
+    this.model = model;
+    this.signal = signal;
+    this.loaded = false;
+    this.connection = "there";
+    this.notes = new NotesElement(() => this.post("dismiss"));
+    this.panel = new PanelElement();
+    this.work = new WorkElement(this.panel.toggle);
+    this.status = new StatusElement();
+    const { connection, banner, notices } = this.notes;
+    const main = h("div", { class: "gw-dash-main" }, [this.panel.root, this.panel.scrim, this.work.root]);
+    this.root = h("div", { class: "gw-dash", "data-gw-frame": "dashboard" }, [connection, banner, notices, main, this.status.root]);
+    this.panel.toggle.addEventListener("click", () => this.setOpen(!this.root.classList.contains("gw-open")));
+    this.panel.close.addEventListener("click", () => this.setOpen(false));
+    this.panel.scrim.addEventListener("click", () => this.setOpen(false));
+    this.root.addEventListener("gw-choose-model", () => this.choose());
+    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    el.append(this.root);
+    this.fit();
+    const observer = new ResizeObserver(() => this.fold());
+    observer.observe(this.root);
+    signal.addEventListener("abort", () => observer.disconnect());
+    const onMessage = (/** @type {any} */ content) => this.receive(content);
+    model.on("msg:custom", onMessage);
+    signal.addEventListener("abort", () => model.off("msg:custom", onMessage));
+    this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), signal);
+    this.post("snapshot");
+  }
+
+  /** Fill the page under Voila; elsewhere keep the height that was asked for. */
+  fit() {
+    const height = this.model.get("height");
+    const page = !height && document.body.dataset.voila !== undefined;
+    this.root.classList.toggle("gw-page", page);
+    if (height) this.root.style.height = height;
+  }
+
+  fold() {
+    const narrow = this.root.clientWidth < WIDE_PX;
+    if (narrow === this.root.classList.contains("gw-narrow")) return;
+    this.root.classList.toggle("gw-narrow", narrow);
+    this.setOpen(false);
+  }
+
+  /** @param {boolean} open */
+  setOpen(open) {
+    const was = this.root.classList.contains("gw-open");
+    const folds = this.root.classList.contains("gw-narrow");
+    this.root.classList.toggle("gw-open", open);
+    this.panel.toggle.setAttribute("aria-expanded", String(open));
+    // A panel that is folded away is out of reach of Tab, too.
+    this.panel.root.inert = folds && !open;
+    this.work.root.inert = folds && open;
+    if (folds && open && !was) this.panel.firstChoice()?.focus();
+    if (folds && !open && was) this.panel.toggle.focus();
+  }
+
+  choose() {
+    if (this.root.classList.contains("gw-narrow")) this.setOpen(true);
+    else this.panel.firstChoice()?.focus();
+  }
+
+  /** @param {KeyboardEvent} event */
+  onKey(event) {
+    if (event.key !== "Escape" || !this.root.classList.contains("gw-open")) return;
+    event.stopPropagation();
+    this.setOpen(false);
+  }
+
+  /** @param {string} kind @param {object} [content] */
+  post(kind, content = {}) {
+    this.model.send({ kind, mid: newMid(), ...content });
+  }
+
+  /** @param {any} content */
+  receive(content) {
+    this.heartbeat.heard();
+    if (content.kind === "state") this.show(content.state);
+    else if (content.kind === "pong") this.status.show(content.status);
+  }
+
+  /** @param {DashboardState} state */
+  show(state) {
+    this.notes.showBanner(state.banner);
+    this.notes.showNotices(state.notices);
+    this.status.show(state.status);
+    // A model was loaded from the folded panel: what comes next is in the chat.
+    if (state.loaded && !this.loaded && this.root.classList.contains("gw-open")) this.setOpen(false);
+    this.loaded = state.loaded;
   }
 
   /** @param {"there" | "busy" | "gone"} state */
   showConnection(state) {
     if (this.connection === state) return;
     this.connection = state;
-    this.bar.hidden = state === "there";
-    this.reload.hidden = state !== "gone";
-    if (state === "gone") this.bar.dataset.gw = "gw-disconnected";
-    else delete this.bar.dataset.gw;
-    this.barText.textContent =
-      state === "gone"
-        ? "The connection to Python is gone. Your conversation is saved. Reload the page to go on."
-        : "Python is busy with something else. The page goes on when it is free.";
+    this.notes.showConnection(state);
   }
 }
 
@@ -340,8 +364,8 @@ async function render({ model, el, host }) {
     const part = await host.getWidget(model.get(name));
     if (!signal.aborted) await part.render({ el: place, signal });
   };
-  void draw("chat", view.chatPlace);
-  void draw("picker", view.pickerPlace);
+  void draw("chat", view.work.place);
+  void draw("picker", view.panel.place);
   return () => {
     controller.abort();
     view.root.remove();

@@ -187,7 +187,7 @@ class MessageElement {
     for (const html of blocks.slice(keep)) {
       const block = h("div", { class: "gw-block" });
       block.innerHTML = html; // sanitised in Python (widgets/markdown.py), the one place for it
-      for (const pre of block.querySelectorAll("pre")) addCodeTools(pre);
+      for (const code of block.querySelectorAll(".gw-code")) addCodeTools(code);
       this.body.append(block);
     }
     this.blocks = blocks;
@@ -208,15 +208,15 @@ function commonLength(a, b) {
   return length;
 }
 
-/** Give a code block its Copy button. @param {HTMLPreElement} pre */
-function addCodeTools(pre) {
-  const button = iconButton("copy", "Copy this code", { class: "gw-ghost gw-code-copy" });
+/** Give a code block its head: the language, and a Copy button. @param {Element} code */
+function addCodeTools(code) {
+  const text = code.querySelector("pre")?.textContent ?? "";
+  const button = iconButton("copy", "Copy this code", { class: "gw-ghost" });
   button.addEventListener("click", async () => {
-    if (await copyText(pre.textContent ?? "")) confirmCopy(button);
+    if (await copyText(text)) confirmCopy(button);
   });
-  const frame = h("div", { class: "gw-code" });
-  pre.replaceWith(frame);
-  frame.append(pre, button);
+  const language = code.getAttribute("data-lang") || "text";
+  code.prepend(h("div", { class: "gw-code-head" }, [h("span", { text: language }), button]));
 }
 
 /** The scrolling list of messages, the "latest" button and what is shown when there are none. */
@@ -367,6 +367,50 @@ class ConnectionBar {
   }
 }
 
+/** The line above the conversation. */
+class HeadElement {
+  constructor() {
+    this.title = h("span", { class: "gw-title" });
+    this.clear = h(
+      "button",
+      { type: "button", class: "gw-quiet", "data-gw": "chat-clear", title: "Start a new conversation; this one stays saved" },
+      [icon("fresh"), h("span", { text: "New conversation" })],
+    );
+    this.root = h("div", { class: "gw-head" }, [this.title, this.clear]);
+  }
+}
+
+/** Where the person types. */
+class ComposerElement {
+  constructor() {
+    this.reason = h("span", { class: "gw-reason", id: `gw-reason-${newMid()}` });
+    this.input = h("textarea", {
+      class: "gw-input",
+      rows: "1",
+      "data-gw": "chat-input",
+      "aria-label": "Message to the model",
+      "aria-describedby": this.reason.id,
+      placeholder: "Write a message",
+      "data-lm-suppress-shortcuts": "true", // JupyterLab would run the cell on Shift+Enter
+    });
+    this.send = h("button", { type: "submit", class: "gw-round", "data-gw": "chat-send", "aria-label": "Send", title: "Send (Enter)" }, [icon("send")]);
+    this.stop = iconButton("stop", "Stop (Esc)", { class: "gw-round gw-round-stop", "data-gw": "chat-stop", hidden: true });
+    this.root = h("form", { class: "gw-composer" }, [
+      this.input,
+      h("div", { class: "gw-composer-row" }, [this.reason, this.send, this.stop]),
+    ]);
+    this.root.addEventListener("click", (event) => {
+      if (event.target === this.root) this.input.focus();
+    });
+  }
+
+  /** Make the place as high as what is in it, up to a limit. */
+  grow() {
+    this.input.style.height = "auto";
+    this.input.style.height = `${Math.min(this.input.scrollHeight, INPUT_MAX_PX)}px`;
+  }
+}
+
 /** The view: owns the parts above and talks to Python. */
 class ChatView {
   /** @param {WidgetModel} model @param {HTMLElement} el @param {AbortSignal} signal */
@@ -383,17 +427,17 @@ class ChatView {
     const act = (/** @type {string} */ kind, /** @type {string} */ id) => this.act(kind, id);
     this.log = new LogElement(act, signal);
     this.bar = new ConnectionBar();
-    this.buildHead();
-    this.buildComposer();
+    this.head = new HeadElement();
+    this.composer = new ComposerElement();
     this.stats = h("div", { class: "gw-stats", "data-gw": "chat-stats" });
     this.notice = h("div", { class: "gw-notice", role: "status" });
     this.root = h("section", { class: "gw-chat", "aria-label": "Chat" }, [
       this.bar.root,
-      this.head,
+      this.head.root,
       this.log.root,
-      h("div", { class: "gw-foot" }, [this.notice, this.composer, this.stats]),
+      h("div", { class: "gw-foot" }, [this.notice, this.composer.root, this.stats]),
     ]);
-    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    this.listen();
     el.append(this.root);
     this.takeSlots(el);
     this.applySize();
@@ -404,46 +448,19 @@ class ChatView {
     this.askSnapshot();
   }
 
-  buildHead() {
-    this.title = h("span", { class: "gw-title" });
-    this.clear = h(
-      "button",
-      { type: "button", class: "gw-quiet", "data-gw": "chat-clear", title: "Start a new conversation; this one stays saved" },
-      [icon("fresh"), h("span", { text: "New conversation" })],
-    );
-    this.clear.addEventListener("click", () => {
+  listen() {
+    const { root, input, stop } = this.composer;
+    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    this.head.clear.addEventListener("click", () => {
       this.post("clear");
-      this.input.focus();
+      input.focus();
     });
-    this.head = h("div", { class: "gw-head" }, [this.title, this.clear]);
-  }
-
-  buildComposer() {
-    this.input = h("textarea", {
-      class: "gw-input",
-      rows: "1",
-      "data-gw": "chat-input",
-      "aria-label": "Message to the model",
-      placeholder: "Write a message",
-      "data-lm-suppress-shortcuts": "true", // JupyterLab would run the cell on Shift+Enter
-    });
-    this.send = h("button", { type: "submit", class: "gw-round", "data-gw": "chat-send", "aria-label": "Send", title: "Send (Enter)" }, [icon("send")]);
-    this.stop = iconButton("stop", "Stop (Esc)", { class: "gw-round gw-round-stop", "data-gw": "chat-stop", hidden: true });
-    this.reason = h("span", { class: "gw-reason", id: `gw-reason-${newMid()}` });
-    this.input.setAttribute("aria-describedby", this.reason.id);
-    this.composer = h("form", { class: "gw-composer" }, [
-      this.input,
-      h("div", { class: "gw-composer-row" }, [this.reason, this.send, this.stop]),
-    ]);
-    this.composer.addEventListener("submit", (event) => {
+    root.addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit();
     });
-    this.stop.addEventListener("click", () => this.post("stop"));
-    this.input.addEventListener("input", () => this.onInput());
-    this.composer.addEventListener("click", (event) => {
-      if (event.target === this.composer) this.input.focus();
-    });
+    stop.addEventListener("click", () => this.post("stop"));
+    input.addEventListener("input", () => this.onInput());
   }
 
   /** Inside a dashboard the live line and the actions have their place in its frame. @param {HTMLElement} el */
@@ -452,7 +469,7 @@ class ChatView {
     if (!frame) return;
     this.root.classList.add("gw-embedded");
     /** @type {[string, HTMLElement][]} */
-    const moves = [["chat-actions", this.clear], ["chat-stats", this.stats]];
+    const moves = [["chat-actions", this.head.clear], ["chat-stats", this.stats]];
     for (const [name, part] of moves) {
       const slot = frame.querySelector(`[data-gw-slot="${name}"]`);
       slot?.append(part);
@@ -523,17 +540,17 @@ class ChatView {
 
   /** Give the person's words back when they could not be sent. @param {string} text */
   restore(text) {
-    if (!this.input.value) this.input.value = text;
+    if (!this.composer.input.value) this.composer.input.value = text;
     this.onInput();
   }
 
   /** @param {ChatState} state */
   showState(state) {
     this.state = state;
-    this.title.textContent = state.model ? state.model.name : "No model";
-    this.title.title = state.model ? state.model.detail : "";
-    this.stop.hidden = !state.busy;
-    this.send.hidden = state.busy;
+    this.head.title.textContent = state.model ? state.model.name : "No model";
+    this.head.title.title = state.model ? state.model.detail : "";
+    this.composer.stop.hidden = !state.busy;
+    this.composer.send.hidden = state.busy;
     this.log.working.textContent = state.working;
     this.log.working.hidden = !state.working;
     this.showNotice(state);
@@ -545,11 +562,11 @@ class ChatView {
   showReason() {
     const state = this.state;
     const reason = this.connection === "gone" ? "Not connected" : (state?.reason ?? "");
-    this.reason.textContent = reason;
-    const empty = this.input.value.trim() === "";
-    this.send.disabled = Boolean(reason) || empty || !state;
-    this.send.title = reason || (empty ? "Write a message first" : "Send (Enter)");
-    this.clear.disabled = this.log.messages.size === 0;
+    this.composer.reason.textContent = reason;
+    const empty = this.composer.input.value.trim() === "";
+    this.composer.send.disabled = Boolean(reason) || empty || !state;
+    this.composer.send.title = reason || (empty ? "Write a message first" : "Send (Enter)");
+    this.head.clear.disabled = this.log.messages.size === 0;
   }
 
   /** @param {ChatState} state */
@@ -574,7 +591,7 @@ class ChatView {
     const none = this.log.messages.size === 0 && state !== null;
     this.log.empty.hidden = !none;
     this.root.classList.toggle("gw-has-none", none);
-    this.clear.disabled = none;
+    this.head.clear.disabled = none;
     if (none && state) this.log.empty.replaceChildren(...this.emptyParts(state));
   }
 
@@ -600,24 +617,23 @@ class ChatView {
 
   /** @param {string} text */
   useExample(text) {
-    this.input.value = text;
+    this.composer.input.value = text;
     this.onInput();
-    this.input.focus();
+    this.composer.input.focus();
     this.submit();
   }
 
   submit() {
-    const text = this.input.value;
-    if (this.send.disabled || this.state?.busy || !text.trim()) return;
+    const text = this.composer.input.value;
+    if (this.composer.send.disabled || this.state?.busy || !text.trim()) return;
     this.post("send", { text });
-    this.input.value = "";
+    this.composer.input.value = "";
     this.onInput();
     this.log.toEnd();
   }
 
   onInput() {
-    this.input.style.height = "auto";
-    this.input.style.height = `${Math.min(this.input.scrollHeight, INPUT_MAX_PX)}px`;
+    this.composer.grow();
     this.showReason();
   }
 
@@ -628,7 +644,7 @@ class ChatView {
       event.preventDefault();
       event.stopPropagation();
       this.post("stop");
-    } else if (event.key === "Enter" && !event.shiftKey && event.target === this.input) {
+    } else if (event.key === "Enter" && !event.shiftKey && event.target === this.composer.input) {
       event.preventDefault();
       this.submit();
     }
