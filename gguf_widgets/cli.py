@@ -14,7 +14,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import gguf_widgets
 from gguf_widgets.core.errors import GgufWidgetsError
@@ -170,10 +169,11 @@ def _chat(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
+    from gguf_widgets.core.gguf import read_header
     from gguf_widgets.core.inspect import describe, to_json
 
-    path = Path(arguments.file)
-    print(to_json(path) if arguments.json else describe(path))
+    header = read_header(arguments.file)
+    print(json.dumps(to_json(header), indent=2) if arguments.json else describe(header))
     return 0
 
 

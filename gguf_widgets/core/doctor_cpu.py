@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from gguf_widgets.core.doctor_findings import Finding
+from gguf_widgets.core.fit_machine import usable_cores
 
 __all__ = ["FEATURES", "check_processor", "cpu_features"]
 
@@ -55,10 +56,10 @@ def check_processor(features: set[str] | None) -> Iterator[Finding]:
     )
     physical = psutil.cpu_count(logical=False)
     logical = psutil.cpu_count() or os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
+    usable = usable_cores()
     value = f"{physical or 'unknown'} cores, {logical} threads"
-    if usable < logical:
-        value += f", {usable} of them for this program"
+    if physical is None or usable < physical:
+        value += f", {usable} cores for this program"
     yield Finding(
         topic="Engine",
         name="cores",

@@ -7,7 +7,6 @@ listing ggml's devices (`devices`), what a model needs (`fit`).
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import platform
 import re
@@ -15,17 +14,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from gguf_widgets.core import config
+from gguf_widgets.core.demo_mode import LLAMA_CPP_REQUIREMENT, demo_reason
 from gguf_widgets.core.devices import Device, devices
 from gguf_widgets.core.doctor_cpu import FEATURES, check_processor, cpu_features
 from gguf_widgets.core.doctor_findings import Finding, pip_install
-from gguf_widgets.core.errors import DeviceQueryError, MissingDependencyError
+from gguf_widgets.core.errors import DeviceQueryError, InvalidValueError, MissingDependencyError
+from gguf_widgets.core.fit_machine import free_memory
 from gguf_widgets.core.format import format_bytes
 
 __all__ = ["check_engine", "parse_system_info"]
@@ -97,25 +96,16 @@ def _ask_library() -> tuple[dict[str, Any] | None, Finding]:
         return None, Finding(topic=_TOPIC, name=name, value=value, status="broken", advice=advice)
 
     again = "Install it again: " + pip_install(
-        _requirement(), "--force-reinstall", "--no-cache-dir", "--no-deps"
+        LLAMA_CPP_REQUIREMENT, "--force-reinstall", "--no-cache-dir", "--no-deps"
     )
-    if config.backend_override() == "scripted":
+    try:
+        reason = demo_reason()
+    except InvalidValueError as error:
+        return broken("cannot be chosen", error.message)
+    if reason is not None:
+        advice = f"{reason} Demo mode answers with prepared sentences."
         return None, Finding(
-            topic=_TOPIC,
-            name=name,
-            value="not used: GGUF_WIDGETS_BACKEND is set to scripted",
-            status="hint",
-            advice="Demo mode answers with prepared sentences. Unset GGUF_WIDGETS_BACKEND to use "
-            "real models.",
-        )
-    if importlib.util.find_spec("llama_cpp") is None:
-        return None, Finding(
-            topic=_TOPIC,
-            name=name,
-            value="not installed: the app runs in demo mode, with prepared answers",
-            status="hint",
-            advice=f"Install it: {pip_install(_requirement())} (it compiles for 6 to 8 minutes and "
-            "needs a C/C++ compiler; conda-forge has it ready built).",
+            topic=_TOPIC, name=name, value="not used: demo mode", status="hint", advice=advice
         )
     try:
         done = subprocess.run(  # noqa: S603  # our own interpreter and our own text
@@ -158,7 +148,7 @@ def _build(parts: Mapping[str, set[str]], features: set[str] | None) -> Finding:
     if features is None:
         return Finding(topic=_TOPIC, name="compiled for", value=value, facts=facts)
     rebuild = "CMAKE_ARGS=-DGGML_NATIVE=ON " + pip_install(
-        _requirement(), "--force-reinstall", "--no-cache-dir", "--no-deps"
+        LLAMA_CPP_REQUIREMENT, "--force-reinstall", "--no-cache-dir", "--no-deps"
     )
     too_much = built & FEATURES.keys() - features
     if too_much:
@@ -244,12 +234,10 @@ def _gpu_build_line() -> str | None:
     else:
         return None
     options = ("--force-reinstall", "--no-cache-dir", "--no-deps")
-    return f"CMAKE_ARGS={switch} {pip_install(_requirement(), *options)}"
+    return f"CMAKE_ARGS={switch} {pip_install(LLAMA_CPP_REQUIREMENT, *options)}"
 
 
 def _memory() -> Finding:
-    from gguf_widgets.core.fit import free_memory
-
     free = free_memory()
     total = psutil.virtual_memory().total
     facts = {"free_bytes": free, "total_bytes": total}
@@ -265,13 +253,3 @@ def _memory() -> Finding:
             facts=facts,
         )
     return Finding(topic=_TOPIC, name="memory", value=value, facts=facts)
-
-
-def _requirement() -> str:
-    """Return what to install, as this package's own metadata asks for it."""
-    try:
-        wanted = metadata.requires("gguf-widgets") or []
-    except metadata.PackageNotFoundError:
-        wanted = []
-    line = next((one for one in wanted if one.startswith("llama-cpp-python")), "llama-cpp-python")
-    return line.split(";")[0].strip()
