@@ -21,6 +21,7 @@ Threads: the engine has none. One thread calls everything; while `step` runs, ot
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterable
 from time import perf_counter
 
@@ -92,6 +93,8 @@ class Engine:
         # would otherwise come straight back and take the same cells again.
         self._admission_closed = False
         self._closed = False
+        self._interrupt_lock = threading.Lock()
+        self._interrupt_wanted = self._interruptible = False
 
     @property
     def has_work(self) -> bool:
@@ -188,10 +191,16 @@ class Engine:
         """Make the `step` that runs now, or else the next one, return soon. Any thread may call it.
 
         To abort a request that is being computed: first put the abort where the engine's thread
-        will find it, then call this. Nothing is lost by calling it in vain: at most the tokens of
-        one batch are computed a second time.
+        will find it, then call this. Calling it in vain loses nothing but time: the prompts of one
+        batch are computed again (from their beginning, with a model whose memory cannot be cut).
+
+        Only a batch of prompts alone is broken off. One that also continues replies is short
+        anyway, and its streams would have to go back a step.
         """
-        self.backend.interrupt()
+        with self._interrupt_lock:
+            self._interrupt_wanted = True
+            if self._interruptible:
+                self.backend.interrupt()
 
     # Text
 
@@ -255,11 +264,7 @@ class Engine:
         if self._running:
             chunks = self._plan()
             started = perf_counter()
-            num_rows = self._fill(chunks)
-            status = DecodeStatus.from_code(self.backend.decode(num_rows))
-            # Cleared only here, after a decode has had the chance to see it: an interrupt that
-            # comes between two steps is not lost.
-            self.backend.clear_interrupt()
+            status = self._decode(chunks)
             self._num_steps += 1
             if status is DecodeStatus.OK:
                 self._advance(chunks, started)
@@ -309,6 +314,22 @@ class Engine:
         while self._cache.num_free_cells < needed:
             self._cache.evict()
         return chunks
+
+    def _decode(self, chunks: list[scheduler.Chunk]) -> DecodeStatus:
+        num_rows = self._fill(chunks)
+        if any(chunk.sequence.is_decoding for chunk in chunks):
+            code = self.backend.decode(num_rows)
+            self._interrupt_wanted = False
+        else:
+            with self._interrupt_lock:
+                self._interruptible = True
+                if self._interrupt_wanted:
+                    self.backend.interrupt()
+            code = self.backend.decode(num_rows)
+            with self._interrupt_lock:
+                self._interruptible = self._interrupt_wanted = False
+                self.backend.clear_interrupt()
+        return DecodeStatus.from_code(code)
 
     def _fill(self, chunks: list[scheduler.Chunk]) -> int:
         batch = self.backend.batch

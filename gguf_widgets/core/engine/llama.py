@@ -145,7 +145,8 @@ class LlamaBackend:
         if not context:
             raise ModelLoadError(
                 f"The model was read, but its context (n_ctx {n_ctx}) could not be made:"
-                f" {_log.reason or 'llama.cpp gave no reason'}. A smaller n_ctx needs less memory.",
+                f" {_log.reason or 'llama.cpp gave no reason'}."
+                " If memory is short, a smaller n_ctx needs less.",
                 reason=_log.reason,
             )
         pools = lib.llama_pooling_type(context) > lib.LLAMA_POOLING_TYPE_NONE
@@ -260,11 +261,13 @@ class LlamaBackend:
 
     def interrupt(self) -> None:
         """See `Backend.interrupt`."""
+        _log.expects_abort = True
         self._flag[0] = b"x"
 
     def clear_interrupt(self) -> None:
         """See `Backend.clear_interrupt`."""
         self._flag[0] = b"\0"
+        _log.expects_abort = False
 
     def new_sampler(
         self, sampling: SamplingSettings, seed: int, prompt_tokens: Sequence[int]

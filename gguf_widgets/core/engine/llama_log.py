@@ -30,9 +30,17 @@ _WITH_FUNCTION = re.compile(r"^[\w:~<>]+: (.+)$")
 
 
 class LlamaLog:
-    """Takes llama.cpp's log messages, one call for each."""
+    """Takes llama.cpp's log messages, one call for each.
+
+    Attributes
+    ----------
+    expects_abort : bool
+        While it is set, what llama.cpp reports as errors is somebody's wish (it logs five lines for
+        an interrupted batch), and is logged as debugging.
+    """
 
     def __init__(self) -> None:
+        self.expects_abort = False
         self._errors: deque[str] = deque(maxlen=20)
         self._flash_attention = False
         self._level = _INFO
@@ -47,6 +55,9 @@ class LlamaLog:
             return
         line = text.decode("utf-8", "replace").strip()
         if not line or line == ".":  # dots are llama.cpp's progress bar
+            return
+        if self.expects_abort:
+            _logger.debug("%s", line)
             return
         _logger.log(_LEVELS.get(level, logging.INFO), "%s", line)
         if level == _ERROR:

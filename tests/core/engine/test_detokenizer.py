@@ -37,7 +37,7 @@ def run(detokenizer: Detokenizer, pieces: list[bytes]) -> list[str]:
     return [*deltas, detokenizer.finish()]
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(text=LETTERS, stops=STOPS, cuts=st.lists(st.integers(0, 200), max_size=40))
 def test_any_split_gives_the_text_up_to_the_first_stop_string(text, stops, cuts):
     detokenizer = Detokenizer(stops)
@@ -45,13 +45,13 @@ def test_any_split_gives_the_text_up_to_the_first_stop_string(text, stops, cuts)
     assert ("".join(deltas), detokenizer.stop_string) == expected(text, stops)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=40), cuts=st.lists(st.integers(0, 60), max_size=20))
 def test_bytes_that_are_no_text_become_replacement_characters(data, cuts):
     assert "".join(run(Detokenizer(), pieces_of(data, cuts))) == data.decode("utf-8", "replace")
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(text=LETTERS, stops=STOPS, cuts=st.lists(st.integers(0, 200), max_size=40))
 def test_text_is_held_back_only_while_it_can_still_become_a_stop_string(text, stops, cuts):
     detokenizer = Detokenizer(stops)

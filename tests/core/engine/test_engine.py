@@ -127,7 +127,7 @@ class Faults:
         return None
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(seed=st.integers(0, 2**32), can_cut=st.booleans(), rate=st.sampled_from([0, 0.05, 0.3]))
 def test_any_history_ends_every_request_once_with_the_right_text(seed, can_cut, rate):
     rng = repeatable(seed)
