@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -62,6 +63,7 @@ def no_leaks(home: Path) -> Iterator[None]:
         for process in processes_of(home):
             process.kill()
     left = [path.name for path in config.runtime_dir().glob("*") if path.suffix != ".lock"]
+    shutil.rmtree(config.runtime_dir(), ignore_errors=True)  # it may be outside the test's folder
     assert left == []
 
 
@@ -78,3 +80,21 @@ def manager(no_leaks: None, scripted: None) -> Iterator[ModelManager]:
     manager = ModelManager(keep_alive=0)
     yield manager
     manager.close()
+
+
+@pytest.fixture
+def in_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function that has Python code run at the start of every worker from now on.
+
+    With it a fault is put where it would happen: in the worker's own process.
+    """
+    folder = tmp_path / "in_worker"
+
+    def inject(code: str) -> None:
+        folder.mkdir(exist_ok=True)
+        guard = "import sys\nif 'gguf_widgets.core.worker' in sys.orig_argv:\n"
+        body = "".join(f"    {line}\n" for line in code.strip().splitlines())
+        (folder / "sitecustomize.py").write_text(guard + body)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    return inject

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from gguf_widgets.core.errors import (
     GgufWidgetsError,
     ProtocolError,
-    WorkerError,
     WorkerStartError,
 )
 from gguf_widgets.core.types import LoadSettings
@@ -98,7 +97,7 @@ def _start(spec: WorkerSpec, identity: str, keep_alive_s: float) -> WorkerClient
     except BaseException as error:
         process.kill()
         if isinstance(error, OSError) and not isinstance(error, GgufWidgetsError):
-            raise _did_not_start(process, process.wait(2.0)) from error
+            raise spawn.did_not_start(process, process.wait(2.0)) from error
         raise
 
 
@@ -107,21 +106,10 @@ def _wait_for_entry(process: spawn.WorkerProcess, name: str) -> Entry:
     while (entry := registry.read(name)) is None:
         status = process.wait(0.01)
         if status is not None:
-            raise _did_not_start(process, status)
+            raise spawn.did_not_start(process, status)
         if time.monotonic() > deadline:
             raise WorkerStartError(
                 f"The process that runs the model was not ready after {START_TIMEOUT_S:.0f} "
                 "seconds, so it was ended. The machine may be too busy; try again."
             )
     return entry
-
-
-def _did_not_start(process: spawn.WorkerProcess, status: int | None) -> WorkerError:
-    tail = spawn.log_tail(process.log_path, with_traceback=True)
-    words = f" It said: {' / '.join(tail)}." if tail else ""
-    return WorkerStartError(
-        f"The process that runs the model ended before it was ready (exit status {status}).{words} "
-        f"Its log: {process.log_path}",
-        exit_status=status,
-        last_log_lines=tail,
-    )

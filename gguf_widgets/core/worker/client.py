@@ -35,7 +35,7 @@ from gguf_widgets.core.errors import (
     to_wire,
 )
 from gguf_widgets.core.types import Failed
-from gguf_widgets.core.worker import endpoint, protocol, spawn
+from gguf_widgets.core.worker import endpoint, protocol, registry, spawn
 from gguf_widgets.core.worker.registry import Entry
 
 __all__ = ["Progress", "Sink", "WorkerClient", "connect"]
@@ -263,6 +263,11 @@ class WorkerClient:
         """End the worker whoever uses it; return whether it is gone."""
         return self._say_goodbye(protocol.Stop(reason=reason), timeout_s)
 
+    def wait_gone(self, timeout_s: float) -> bool:
+        """Wait for the end of a worker that has died or said goodbye; return whether it is gone."""
+        self._thread.join(timeout_s)
+        return spawn.wait_gone(self.entry, timeout_s)
+
     def close(self, timeout_s: float = 5.0) -> None:
         """End this connection; open requests fail. May be called twice."""
         self._commands.put(None)
@@ -415,6 +420,9 @@ class WorkerClient:
             raise from_wire(message.error)
         elif isinstance(message, protocol.Goodbye):
             self._goodbye = message
+            with self._lock:
+                # From now on nothing is sent here; what is open still gets its end.
+                self._end = self._how_it_ended()
         elif isinstance(message, protocol.Welcome | protocol.Refused):
             raise ProtocolError("The worker shook hands twice.")
         else:
@@ -435,14 +443,17 @@ class WorkerClient:
             doing = "It ended while it was loading the model; nothing else is affected."
         else:
             doing = _NEXT
-        return spawn.died(self.pid, self.entry.log_path, doing)
+        error = spawn.died(self.pid, self.entry.log_path, doing)
+        if not registry.is_alive(self.entry):
+            registry.remove(self.entry)  # it could not do that itself
+        return error
 
     def _finish(self, end: GgufWidgetsError) -> None:
         """Close the socket, then tell everyone who waits, each once."""
         for end_of_pipe in (self._connection, self._wake_read, self._wake_write):
             end_of_pipe.close()
         with self._lock:
-            self._end = end
+            self._end = end = self._end or end
             pending = dict(self._pending)
             self._pending.clear()
         with self._loading:

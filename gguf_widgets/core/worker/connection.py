@@ -51,10 +51,13 @@ class ClientConnection(asyncio.Protocol):
     ----------
     client_id : str or None
         Set by the server when it welcomes the client.
+    keep_alive_s : float or None
+        How long the worker should stay if this client is the last to leave.
     """
 
     def __init__(self, service: Service) -> None:
         self.client_id: str | None = None
+        self.keep_alive_s: float | None = None
         self._service = service
         self._reader = protocol.FrameReader(protocol.MAX_HELLO_BYTES)
         self._outbox = Outbox()

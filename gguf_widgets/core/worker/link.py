@@ -20,6 +20,9 @@ from gguf_widgets.core.worker.spec import WorkerSpec
 
 __all__ = ["WorkerLink"]
 
+# What a worker that is on its way out is given to be gone.
+_OLD_WORKER_S = 6.0
+
 
 class WorkerLink:
     """One model with its settings, and the connection to whichever worker holds it.
@@ -150,6 +153,10 @@ class WorkerLink:
 
         if progress(0.0, "Looking for the model") is False:
             raise LoadCancelledError("The loading was stopped.", cancelled=True)
+        before = self._client
+        if before is not None:
+            # Two copies of the weights may not fit, and the new one would be refused for it.
+            before.wait_gone(_OLD_WORKER_S)
         client = find_or_start(
             self.path,
             self.backend,

@@ -76,7 +76,7 @@ class ServerOptions:
     secret : str
         What clients must prove to know; "" for none.
     keep_alive_s : float
-        How long to stay without a client; a client's Hello may change it.
+        How long to stay without a client; the one that leaves last may have wished otherwise.
     first_client_s : float
         How long to wait for the first client.
     still_registered : callable
@@ -195,7 +195,7 @@ class Server:
             connection.drop()  # it will look again and find, or start, another worker
             return
         if message.keep_alive_s is not None:
-            options.keep_alive_s = max(0.0, message.keep_alive_s)
+            connection.keep_alive_s = max(0.0, message.keep_alive_s)
         client_id = f"c{next(self._ids)}"
         self._clients[client_id] = connection
         self._had_clients = True
@@ -244,10 +244,12 @@ class Server:
             return
         if self._state is _State.LOADING:
             self._cancel_load()
-        else:
-            self._keep_alive_timer = self._loop.call_later(
-                self._options.keep_alive_s, self._end_if_alone, "nobody has used the model"
-            )
+            return
+        wish = connection.keep_alive_s
+        keep_alive_s = self._options.keep_alive_s if wish is None else wish
+        self._keep_alive_timer = self._loop.call_later(
+            keep_alive_s, self._end_if_alone, "nobody has used the model"
+        )
 
     # --- engine_thread.Listener: called on the engine's thread ---
 
@@ -294,12 +296,17 @@ class Server:
         self._keep_alive_timer.cancel()
         self._listening.close()
         self._options.on_unlist()
+        # The goodbye first: whoever sees its request fail must not send the next one here.
+        for connection in self._clients.values():
+            connection.send(protocol.Goodbye(reason=reason, ending=True))
         if self._requests is not None:
             self._requests.fail_all(
-                WorkerDiedError(f"The model was stopped while it was answering: {reason}.")
+                WorkerDiedError(
+                    f"The model was stopped while it was answering: {reason}. Your conversation is "
+                    "safe; the next message starts it again."
+                )
             )
         for connection in list(self._clients.values()):
-            connection.send(protocol.Goodbye(reason=reason, ending=True))
             connection.close()
         self._loop.create_task(self._finish())
 
@@ -437,7 +444,6 @@ class Server:
                 self._send_progress()
             if not self._options.still_registered():
                 # Nobody can find this worker any more; those who are here may finish.
-                self._options.keep_alive_s = 0.0
                 self._end_if_alone("it is no longer in the registry")
             _limit_log()
 

@@ -25,7 +25,7 @@ from gguf_widgets.core.worker import registry
 from gguf_widgets.core.worker.registry import Entry
 from gguf_widgets.core.worker.spec import WorkerSpec
 
-__all__ = ["WorkerProcess", "died", "kill", "log_tail", "start", "wait_gone"]
+__all__ = ["WorkerProcess", "did_not_start", "died", "kill", "log_tail", "start", "wait_gone"]
 
 # Logs of workers that have ended; the newest are kept.
 _NUM_LOGS_KEPT = 20
@@ -194,24 +194,38 @@ def died(pid: int, log_path: str | Path | None, while_doing: str) -> WorkerDiedE
     tail = log_tail(log_path)
     details: dict[str, object] = {"pid": pid, "exit_status": status, "last_log_lines": tail}
     if status is not None and status < 0:
-        number = -status
-        name = _signal_name(number)
-        details["signal"] = number
-        if name == "SIGKILL":
-            story = (
-                f"was killed (signal {number}). The system does this when memory runs out; a "
-                "person or a program can do it too"
-            )
-        else:
-            story = f"crashed (signal {number}, {name})"
-    elif status is not None:
-        story = f"ended by itself (exit status {status})"
-    else:
-        story = "ended without a word"
-    last = f" Its last words: {' / '.join(tail)}." if tail else ""
+        details["signal"] = -status
     return WorkerDiedError(
-        f"The process that runs the model {story}.{last} {while_doing}".rstrip(), **details
+        f"The process that runs the model {_story(status)}.{_last_words(tail)} {while_doing}",
+        **details,
     )
+
+
+def did_not_start(process: WorkerProcess, status: int | None) -> WorkerStartError:
+    """Return the error for a worker that ended before anybody could talk to it."""
+    crashed = status is not None and status < 0
+    tail = log_tail(process.log_path, with_traceback=not crashed)
+    return WorkerStartError(
+        f"The process that runs the model {_story(status)} before it was ready.{_last_words(tail)} "
+        f"Its log: {process.log_path}",
+        exit_status=status,
+        last_log_lines=tail,
+    )
+
+
+def _story(status: int | None) -> str:
+    if status is None:
+        return "ended without a word"
+    if status >= 0:
+        return f"ended by itself (exit status {status})"
+    name = _signal_name(-status)
+    if name == "SIGKILL":
+        return f"was killed (signal {-status}), as the system does when memory runs out"
+    return f"crashed (signal {-status}, {name})"
+
+
+def _last_words(tail: list[str]) -> str:
+    return f" Its last words: {' / '.join(tail).rstrip('.')}." if tail else ""
 
 
 def log_tail(

@@ -37,9 +37,7 @@ def test_no_text_is_lost_or_reordered_whenever_it_is_taken(
         sent[request_id] = sent.get(request_id, "") + step[1]
         counts[request_id] = counts.get(request_id, 0) + 1
         outbox.push(
-            TextDelta(
-                request_id=request_id, text=step[1], num_completion_tokens=counts[request_id]
-            )
+            TextDelta(request_id=request_id, text=step[1], num_completion_tokens=counts[request_id])
         )
         assert len(outbox) <= 4  # one entry a request, however much is written
     for request_id in sent:

@@ -1,0 +1,434 @@
+"""When workers begin and end: real processes, and real kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gguf_widgets.core import config
+from gguf_widgets.core.errors import (
+    LoadCancelledError,
+    ModelLoadError,
+    WorkerDiedError,
+    WorkerStartError,
+)
+from gguf_widgets.core.manager import ModelManager
+from gguf_widgets.core.types import LoadSettings
+from gguf_widgets.core.worker import attach, endpoint, protocol, registry
+from gguf_widgets.core.worker.registry import Entry
+from tests.core.conftest import processes_of, wait_for
+
+# Another kernel: it loads, says so, and holds the model until it is told to go on or is killed.
+KERNEL = """
+import sys
+from gguf_widgets.core.manager import ModelManager
+manager = ModelManager(keep_alive={keep_alive})
+print("started", flush=True)
+sys.stdin.readline()
+model = manager.load()
+print(model.pid, flush=True)
+for line in sys.stdin:
+    if line.strip() == "stream":
+        stream = model.stream("Tell me a story")
+        print(next(stream).text, flush=True)
+"""
+
+SLOW_LOAD = """
+import time
+from gguf_widgets.core.engine import scripted
+def open(cls, settings, on_progress, end={end!r}):
+    import pathlib
+    home = pathlib.Path({home!r})
+    for step in range(3000):
+        (home / "loading").touch()
+        if on_progress is not None and not on_progress(min(step / 100, 0.99)):
+            (home / "cancelled").touch()
+            raise RuntimeError("cancelled")
+        if (home / "go").exists():
+            break
+        time.sleep(0.01)
+    exec(end)
+    return cls(settings)
+scripted.ScriptedBackend.open = classmethod(open)
+"""
+
+
+def _workers(home: Path) -> list[psutil.Process]:
+    return [p for p in processes_of(home) if "gguf_widgets.core.worker" in p.cmdline()]
+
+
+class Kernel:
+    def __init__(self, keep_alive: float = 0) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", KERNEL.format(keep_alive=keep_alive)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.read() == "started"
+
+    def write(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def read(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def kernels(no_leaks: None, scripted: None) -> object:
+    made: list[Kernel] = []
+
+    def make(**options: float) -> Kernel:
+        made.append(Kernel(**options))
+        return made[-1]
+
+    yield make
+    for kernel in made:
+        kernel.kill()
+
+
+def test_kernels_that_load_at_the_same_instant_share_one_worker(
+    kernels: Callable[..., Kernel], home: Path
+) -> None:
+    four = [kernels() for _ in range(4)]
+    for kernel in four:
+        kernel.write("go")
+    pids = {kernel.read() for kernel in four}
+    assert len(pids) == 1
+    assert [str(p.pid) for p in _workers(home)] == list(pids)
+
+
+def test_a_killed_kernels_requests_are_aborted_and_its_worker_stays_for_the_others(
+    kernels: Callable[..., Kernel], manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "40")
+    kernel = kernels()
+    kernel.write("go")
+    pid = kernel.read()
+    model = manager.load()
+    assert str(model.pid) == pid
+    kernel.write("stream")
+    assert kernel.read()
+    assert model.stats().engine.num_running == 1
+    kernel.kill()
+    wait_for(lambda: model.stats().num_requests == 0, "the request has gone")
+    stats = model.stats()
+    assert (stats.num_clients, stats.engine.num_running, stats.engine.num_cells_used) == (1, 0, 0)
+
+
+def test_a_killed_kernels_worker_ends_after_keep_alive(
+    kernels: Callable[..., Kernel], home: Path
+) -> None:
+    kernel = kernels(keep_alive=0.2)
+    kernel.write("go")
+    kernel.read()
+    kernel.kill()
+    wait_for(lambda: not _workers(home), "the worker has left")
+
+
+def test_within_keep_alive_the_next_kernel_finds_the_worker(
+    manager: ModelManager, home: Path
+) -> None:
+    with ModelManager(keep_alive=60) as first:
+        pid = first.load().pid
+    assert len(_workers(home)) == 1
+    model = manager.load()  # whose keep_alive is 0
+    assert model.pid == pid
+
+
+def test_a_signal_ends_a_worker_in_order(manager: ModelManager) -> None:
+    model = manager.load()
+    stream = model.stream("Tell me a story")
+    assert model.pid is not None
+    os.kill(model.pid, signal.SIGTERM)
+    with pytest.raises(WorkerDiedError, match="was told to"):
+        for _ in stream:
+            pass
+    # Nothing of it is left, and the next message starts another one.
+    assert model.chat("Hello", max_tokens=3).text
+
+
+def test_a_worker_that_nobody_can_find_leaves_when_its_last_client_does(
+    manager: ModelManager, home: Path
+) -> None:
+    with ModelManager(keep_alive=600) as other:
+        model = other.load()
+        (entry,) = registry.list_workers()
+        registry.entry_path(entry.name).unlink()
+        assert model.chat("Hello").text
+    wait_for(lambda: not _workers(home), "the worker has left", 10)
+
+
+def test_what_a_killed_worker_leaves_behind_is_cleared_away(
+    manager: ModelManager, home: Path
+) -> None:
+    with ModelManager(keep_alive=60) as other:
+        other.load()
+    (entry,) = registry.list_workers()
+    os.kill(entry.pid, signal.SIGKILL)
+    wait_for(lambda: not _workers(home), "it is dead")
+    assert registry.entry_path(entry.name).exists()
+    assert registry.list_workers() == []
+    assert not registry.entry_path(entry.name).exists()
+    assert entry.address.path is not None
+    assert not Path(entry.address.path).exists()
+    assert manager.load().chat("Hello").text
+
+
+def test_a_worker_that_does_not_answer_is_replaced(
+    manager: ModelManager, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attach, "ANSWER_TIMEOUT_S", 1.0)
+    with ModelManager() as first:
+        stuck = first.load().pid
+        assert stuck is not None
+        os.kill(stuck, signal.SIGSTOP)
+        model = manager.load()
+    assert model.pid != stuck
+    assert [p.pid for p in _workers(home)] == [model.pid]
+
+
+def test_a_number_taken_over_by_another_process_is_not_taken_for_the_worker(
+    no_leaks: None,
+) -> None:
+    listener, address = endpoint.listen("old")
+    listener.close()
+    entry = Entry(
+        name="old",
+        pid=os.getpid(),  # alive, but it began at another time
+        started_at=psutil.Process().create_time() - 3600,
+        protocol_version=protocol.PROTOCOL_VERSION,
+        package_version="0",
+        identity="x",
+        model_path="x",
+        backend="scripted",
+        requested=LoadSettings(),
+        effective=None,
+        address=address,
+        log_path="",
+    )
+    registry.write(entry)
+    assert registry.list_workers() == []
+    assert not registry.entry_path("old").exists()
+
+
+def test_an_entry_that_cannot_be_read_is_passed_over(manager: ModelManager) -> None:
+    folder = config.ensure(config.runtime_dir(), private=True)
+    for name, data in (("a", b""), ("b", b"\xff{"), ("c", json.dumps({"pid": 1}).encode())):
+        (folder / f"{name}.json").write_bytes(data)
+    assert manager.load().loaded
+    for name in "abc":
+        (folder / f"{name}.json").unlink()
+
+
+def test_a_worker_of_another_version_is_left_alone(
+    manager: ModelManager, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ModelManager(keep_alive=0) as old:
+        pid = old.load().pid
+        (entry,) = registry.list_workers()
+        changed = json.loads(registry.entry_path(entry.name).read_bytes())
+        changed["protocol_version"] += 1
+        registry.entry_path(entry.name).write_text(json.dumps(changed))
+        model = manager.load()
+        assert model.pid != pid
+        assert len(_workers(home)) == 2
+
+
+def test_the_lock_of_a_killed_process_is_free_again(no_leaks: None, home: Path) -> None:
+    code = (
+        "import sys\nfrom gguf_widgets.core.worker import registry\n"
+        "with registry.lock('x'):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    taken = threading.Event()
+
+    def take() -> None:
+        with registry.lock("x"):
+            taken.set()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    assert not taken.wait(0.2)
+    holder.kill()
+    holder.communicate()
+    assert taken.wait(5)
+    thread.join()
+
+
+def test_everyone_who_waits_sees_the_progress_and_the_model(
+    manager: ModelManager, home: Path, in_worker: Callable[[str], None]
+) -> None:
+    in_worker(SLOW_LOAD.format(home=str(home), end=""))
+    seen: list[list[float]] = [[], []]
+    pids: list[int | None] = []
+    managers = [manager, ModelManager(keep_alive=0)]
+
+    def load(number: int) -> None:
+        def progress(fraction: float, phrase: str) -> None:
+            seen[number].append(fraction)
+
+        pids.append(managers[number].load(on_progress=progress).pid)
+
+    threads = [threading.Thread(target=load, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: all(len(set(part)) > 3 for part in seen), "both see the progress")
+    (home / "go").touch()
+    for thread in threads:
+        thread.join(10)
+    assert len(pids) == 2
+    assert len(set(pids)) == 1
+    assert all(part == sorted(part) for part in seen)
+    managers[1].close()
+
+
+def test_a_loading_nobody_waits_for_any_more_is_stopped(
+    manager: ModelManager, home: Path, in_worker: Callable[[str], None]
+) -> None:
+    in_worker(SLOW_LOAD.format(home=str(home), end=""))
+    with pytest.raises(LoadCancelledError):
+        manager.load(on_progress=lambda fraction, phrase: fraction < 0.05)
+    wait_for((home / "cancelled").exists, "the loading was told")
+    wait_for(lambda: not _workers(home), "the worker has left")
+    assert manager.loaded() == []
+
+
+def test_a_loading_that_somebody_still_waits_for_goes_on(
+    manager: ModelManager, home: Path, in_worker: Callable[[str], None]
+) -> None:
+    in_worker(SLOW_LOAD.format(home=str(home), end=""))
+    pids: list[int | None] = []
+    patient = threading.Thread(target=lambda: pids.append(manager.load().pid))
+    patient.start()
+    wait_for((home / "loading").exists, "it loads")
+    with ModelManager() as hasty, pytest.raises(LoadCancelledError):
+        hasty.load(on_progress=lambda fraction, phrase: fraction < 0.05)
+    (home / "go").touch()
+    patient.join(10)
+    assert pids
+    assert not (home / "cancelled").exists()
+
+
+def test_an_interrupt_while_loading_stops_the_loading(
+    manager: ModelManager, home: Path, in_worker: Callable[[str], None]
+) -> None:
+    in_worker(SLOW_LOAD.format(home=str(home), end=""))
+
+    def interrupt(fraction: float, phrase: str) -> None:
+        if fraction > 0.05:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        manager.load(on_progress=interrupt)
+    wait_for(lambda: not _workers(home), "the worker has left")
+
+
+@pytest.mark.parametrize(
+    ("end", "kind", "words"),
+    [
+        ("raise MemoryError('12 GB')", ModelLoadError, "MemoryError: 12 GB"),
+        (
+            "from gguf_widgets.core.errors import NotEnoughMemoryError as E; raise E('big', a=1)",
+            ModelLoadError,
+            "big",
+        ),
+        (
+            "import sys, os; print('GGML_ASSERT(x) failed', file=sys.stderr); os.abort()",
+            WorkerDiedError,
+            r"crashed \(signal 6, SIGABRT\)\. Its last words: GGML_ASSERT\(x\) failed\..*loading",
+        ),
+        ("import os, signal; os.kill(os.getpid(), 11)", WorkerDiedError, "signal 11, SIGSEGV"),
+        ("import os; os._exit(3)", WorkerDiedError, "exit status 3"),
+    ],
+)
+def test_a_loading_that_fails_says_why_to_everyone(
+    manager: ModelManager,
+    home: Path,
+    in_worker: Callable[[str], None],
+    end: str,
+    kind: type[Exception],
+    words: str,
+) -> None:
+    in_worker(SLOW_LOAD.format(home=str(home), end=end))
+    errors: list[BaseException] = []
+    waiting = [threading.Event(), threading.Event()]
+
+    def load(manager: ModelManager, mine: threading.Event) -> None:
+        def progress(fraction: float, phrase: str) -> None:
+            if fraction > 0:
+                mine.set()
+
+        try:
+            manager.load(on_progress=progress)
+        except Exception as error:
+            errors.append(error)
+
+    with ModelManager() as other:
+        threads = [
+            threading.Thread(target=load, args=arguments)
+            for arguments in zip((manager, other), waiting, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        assert all(event.wait(15) for event in waiting)
+        (home / "go").touch()
+        for thread in threads:
+            thread.join(20)
+    assert len(errors) == 2
+    for error in errors:
+        with pytest.raises(kind, match=words):
+            raise error
+    assert manager.loaded() == []
+
+
+def test_a_worker_that_cannot_even_start_says_so_with_its_last_words(
+    manager: ModelManager, in_worker: Callable[[str], None]
+) -> None:
+    in_worker("raise SystemExit('the disk is on fire')")
+    with pytest.raises(WorkerStartError, match="the disk is on fire"):
+        manager.load()
+
+
+def test_logs_of_old_workers_are_limited(manager: ModelManager) -> None:
+    folder = config.ensure(config.log_dir())
+    for number in range(30):
+        (folder / f"worker-old{number:02}.log").touch()
+    manager.load()
+    assert len(list(folder.glob("worker-*.log"))) == 20
+
+
+def test_a_file_where_the_socket_should_be_makes_the_worker_use_a_port(
+    no_leaks: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = config.ensure(config.runtime_dir(), private=True)
+    (folder / "taken.sock").mkdir()
+    listener, address = endpoint.listen("taken")
+    listener.close()
+    assert listener.family in (socket.AF_INET, -1)
+    assert address.port
+    assert "using a loopback port" in capfd.readouterr().err
+    endpoint.remove_files(address)
+    (folder / "taken.sock").rmdir()
