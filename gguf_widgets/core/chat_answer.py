@@ -13,6 +13,7 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any, Protocol, Self
 
 import msgspec
@@ -47,7 +48,13 @@ class AnswerStream(Protocol):
     def __enter__(self) -> Self:
         """Return itself."""
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
         """End the request if it has not ended."""
 
     @property
@@ -77,7 +84,7 @@ class ChatModel(Protocol):
     def name(self) -> str:
         """What a person calls it."""
 
-    def stream(self, messages: list[Message], **sampling: Any) -> AnswerStream:
+    def stream(self, messages: list[Message], /, **sampling: Any) -> AnswerStream:
         """Begin an answer."""
 
 

@@ -140,7 +140,7 @@ class Model:
         """
         return self.stream(conversation, **sampling).result()
 
-    def stream(self, conversation: Conversation, **sampling: Any) -> TextStream:
+    def stream(self, conversation: Conversation, /, **sampling: Any) -> TextStream:
         """Answer a conversation piece by piece; errors as for `chat`.
 
         Returns

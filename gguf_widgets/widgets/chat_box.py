@@ -9,13 +9,15 @@ the page does more than put a note into a queue. Leaves to others: the conversat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anywidget
 import traitlets
 
 from gguf_widgets.core.chat import ChatInterface
+from gguf_widgets.core.chat_answer import ChatModel
 from gguf_widgets.core.chat_types import ChatEvent, ChatSnapshot
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.model import Model
@@ -84,7 +86,7 @@ class ChatBox(anywidget.AnyWidget):
 
     def __init__(
         self,
-        model: Model | None = None,
+        model: ChatModel | None = None,
         *,
         chat: ChatInterface | None = None,
         system: str | None = None,
@@ -115,12 +117,12 @@ class ChatBox(anywidget.AnyWidget):
     # -- from code --------------------------------------------------------------------------------
 
     @property
-    def model(self) -> Model | None:
+    def model(self) -> ChatModel | None:
         """The model that answers, or None."""
         return self.chat.model
 
     @model.setter
-    def model(self, model: Model | None) -> None:
+    def model(self, model: ChatModel | None) -> None:
         self.chat.model = model
         self._actor.post({"kind": "touch"})
 
@@ -148,16 +150,15 @@ class ChatBox(anywidget.AnyWidget):
     def _on_page(self, _widget: object, content: Any, _buffers: object) -> None:
         self._actor.post(content)
 
-    def _work(self, item: ChatEvent | dict[str, Any]) -> None:
+    def _work(self, item: object) -> None:
         """Do one thing of the queue; on the widget's own thread."""
         if isinstance(item, ChatEvent):
             self._feed.handle(item)
             return
-        if not isinstance(item, dict):
-            return
-        action = self._ACTIONS.get(str(item.get("kind")))
-        if action is not None:
-            action(self, item)
+        if isinstance(item, dict):
+            action = self._ACTIONS.get(str(item.get("kind")))
+            if action is not None:
+                action(self, item)
 
     def _ping(self, content: dict[str, Any]) -> None:
         self.send({"kind": "pong", "mid": content.get("mid"), "seq": self._feed.seq})
@@ -201,12 +202,12 @@ class ChatBox(anywidget.AnyWidget):
                 self.send(reply)
 
     def _plain_template(self, _content: dict[str, Any]) -> None:
-        if self.model is not None:
+        if isinstance(self.model, Model):
             self.model.use_chat_template("chatml")
             self._notice = "The plain template is used from now on. Send your message again."
             self._feed.touch()
 
-    _ACTIONS = {
+    _ACTIONS: ClassVar[dict[str, Callable[[Any, dict[str, Any]], None]]] = {
         "ping": _ping,
         "snapshot": _snapshot,
         "touch": _touch,
@@ -239,7 +240,7 @@ class ChatBox(anywidget.AnyWidget):
             "chooser": self._chooser and not self._blocked,
         }
 
-    def _hint(self, model: Model | None) -> str:
+    def _hint(self, model: ChatModel | None) -> str:
         if model is not None:
             return f"The model {model.name} runs on this computer. Nothing you write leaves it."
         if self._blocked:

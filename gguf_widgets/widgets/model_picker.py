@@ -14,8 +14,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anywidget
 import traitlets
@@ -238,11 +239,12 @@ class ModelPicker(anywidget.AnyWidget):
     def _on_page(self, _widget: object, content: Any, _buffers: object) -> None:
         self._actor.post(content)
 
-    def _work(self, item: dict[str, Any]) -> None:
+    def _work(self, item: object) -> None:
         """Do one thing of the queue; on the widget's own thread."""
-        action = self._ACTIONS.get(str(item.get("kind"))) if isinstance(item, dict) else None
-        if action is not None:
-            action(self, item)
+        if isinstance(item, dict):
+            action = self._ACTIONS.get(str(item.get("kind")))
+            if action is not None:
+                action(self, item)
 
     def _ping(self, content: dict[str, Any]) -> None:
         self.send({"kind": "pong", "mid": content.get("mid")})
@@ -301,7 +303,7 @@ class ModelPicker(anywidget.AnyWidget):
         self._entries = sorted(self.library.entries(), key=lambda entry: entry.error is not None)
         self.send({"kind": "state", "state": self._state()})
 
-    _ACTIONS = {
+    _ACTIONS: ClassVar[dict[str, Callable[[Any, dict[str, Any]], None]]] = {
         "ping": _ping,
         "snapshot": _send_state,
         "refresh": _send_state,
