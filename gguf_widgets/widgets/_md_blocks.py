@@ -17,13 +17,12 @@ from html import escape
 from typing import Any, NamedTuple
 
 from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
 from markdown_it.rules_core import StateCore, inline, text_join
 from markdown_it.token import Token
-from markdown_it.utils import EnvType, OptionsDict
 
-from gguf_widgets.widgets._md_clean import clean, readable_address
-from gguf_widgets.widgets._md_code import CodeBlock, code_html, language_of
+from gguf_widgets.widgets._md_clean import clean
+from gguf_widgets.widgets._md_code import CodeBlock, language_of
+from gguf_widgets.widgets._md_inert import inert
 
 __all__ = ["Block", "Budget", "format_limit", "parse", "plain_html", "render"]
 
@@ -67,16 +66,21 @@ class Budget:
         return Budget(self.marks)
 
 
-def format_limit(text: str) -> int:
-    """Return how many characters of `text`, whole lines, are formatted; the rest is plain."""
+def format_limit(text: str, chars_before: int = 0, lines_before: int = 0) -> int:
+    """Return how many characters of `text`, whole lines, are formatted; the rest is plain.
+
+    `chars_before` and `lines_before` tell how much of the whole text is before this part of it.
+    """
     end = len(text)
-    if text.count("\n") >= MAX_LINES:
+    lines = MAX_LINES - lines_before
+    if text.count("\n") >= lines:
         at = -1
-        for _ in range(MAX_LINES):
+        for _ in range(lines):
             at = text.index("\n", at + 1)
         end = at + 1
-    if end > MAX_CHARS:
-        end = text.rfind("\n", 0, MAX_CHARS) + 1
+    chars = MAX_CHARS - chars_before
+    if end > chars:
+        end = text.rfind("\n", 0, max(chars, 0)) + 1
     return end
 
 
@@ -105,10 +109,10 @@ def render(block: Block, budget: Budget, growing: CodeBlock | None = None) -> st
     budget : Budget
         Charged with what this block costs.
     growing : CodeBlock, optional
-        Renders the block if it is code, at the price of colours that lag behind.
+        Renders the block if it is code without an end, at the price of colours that lag behind.
     """
     only = block.tokens[0]
-    if growing is not None and only.type == "fence":
+    if growing is not None and only.type == "fence" and not _is_closed(only, block.source):
         return clean(growing.html(only.content, language_of(only.info)))
     # What is nested deeper than the parser follows is missing from the tokens.
     if any(t.nesting == 1 and t.level + 1 >= _MAX_BLOCK_NESTING for t in block.tokens):
@@ -119,7 +123,7 @@ def render(block: Block, budget: Budget, growing: CodeBlock | None = None) -> st
     state = StateCore("", _INLINE, {}, block.tokens)
     inline(state)
     text_join(state)
-    return clean(_RENDERER.render(block.tokens, _INLINE.options, {}))
+    return clean(_INLINE.renderer.render(inert(block.tokens), _INLINE.options, {}))
 
 
 def plain_html(text: str, note: str = _TOO_LONG) -> str:
@@ -128,6 +132,12 @@ def plain_html(text: str, note: str = _TOO_LONG) -> str:
         f'<div class="gw-plain"><p class="gw-note">{escape(note)}</p>'
         f'<pre dir="auto">{escape(text, quote=False)}</pre></div>\n'
     )
+
+
+def _is_closed(fence: Token, source: str) -> bool:
+    lines = source.rstrip().split("\n")
+    last = lines[-1].strip() if len(lines) > 1 else ""
+    return len(last) >= len(fence.markup) and not last.strip(fence.markup[0])
 
 
 def _charge(tokens: Sequence[Token], budget: Budget) -> str | None:
@@ -145,70 +155,12 @@ def _charge(tokens: Sequence[Token], budget: Budget) -> str | None:
     return None
 
 
-class _Renderer(RendererHTML):
-    """Tokens to HTML, with nothing in it that leads or loads anywhere."""
-
-    def link_open(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        address = readable_address(str(tokens[idx].attrGet("href") or ""))
-        return f'<span class="gw-link" title="{escape(address)}">'
-
-    def link_close(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        return "</span>"
-
-    def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        token = tokens[idx]
-        address = readable_address(str(token.attrGet("src") or ""))
-        words = self.renderInlineAsText(token.children, options, env).strip()
-        shown = f"Image: {words} ({address})" if words else f"Image: {address}"
-        return f'<span class="gw-image" title="{escape(address)}">[{escape(shown)}]</span>'
-
-    def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return code_html(tokens[idx].content, language_of(tokens[idx].info))
-
-    def code_block(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        return code_html(tokens[idx].content, "")
-
-    def table_open(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        return '<div class="gw-table"><table>\n'
-
-    def table_close(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        return "</table></div>\n"
-
-    def renderToken(  # noqa: N802 - the library's name
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        token = tokens[idx]
-        if token.type in ("heading_open", "heading_close"):
-            token.tag = f"h{min(int(token.tag[1]) + 2, 6)}"
-        elif token.type in ("th_open", "td_open"):
-            aligned = str(token.attrGet("style") or "").removeprefix("text-align:")
-            token.attrs = {"class": f"gw-{aligned}"} if aligned in ("center", "right") else {}
-        if token.nesting == 1 and token.tag in _DIRECTED:
-            token.attrSet("dir", "auto")
-        return super().renderToken(tokens, idx, options, env)
-
-
-# Each takes its direction from its own text, so that one cannot turn another's.
-_DIRECTED = {"blockquote", "h3", "h4", "h5", "h6", "li", "p", "td", "th"}
-
-
 def _parser(nesting: int) -> MarkdownIt:
     options: dict[str, Any] = {"html": False, "breaks": True, "maxNesting": nesting}
-    parser = MarkdownIt("commonmark", options, renderer_cls=_Renderer)
+    parser = MarkdownIt("commonmark", options)
     return parser.enable(["table", "strikethrough"]).disable("reference")
 
 
 _BLOCKS = _parser(_MAX_BLOCK_NESTING)
 # Apart, because unclosed brackets cost time in proportion to how deep they may nest.
 _INLINE = _parser(_MAX_INLINE_NESTING)
-_RENDERER = _INLINE.renderer

@@ -10,20 +10,13 @@ from __future__ import annotations
 import re
 
 import nh3
+from pygments.token import STANDARD_TYPES
 
-__all__ = ["CODE_CLASS", "TOKEN_CLASSES", "clean", "printable"]
+__all__ = ["CODE_CLASS", "clean", "printable", "readable_address"]
 
 CODE_CLASS = "gw-code"
 
-# The short names of Pygments' token types; see `pygments.token.STANDARD_TYPES`.
-TOKEN_CLASSES = frozenset(
-    "hl-" + name
-    for name in (
-        "bp c c1 ch cm cp cpf cs dl err esc fm g gd ge ges gh gi go gp gr gs gt gu il k kc kd kn kp "
-        "kr kt l ld m mb mf mh mi mo mx n na nb nc nd ne nf ni nl nn no nt nv nx o ow p pm py s s1 "
-        "s2 sa sb sc sd se sh si sr ss sx vc vg vi vm w x"
-    ).split()
-)
+_TOKEN_CLASSES = frozenset(f"hl-{name}" for name in STANDARD_TYPES.values() if name)
 
 _BLOCK_TEXT = ("blockquote", "h3", "h4", "h5", "h6", "li", "ol", "p", "pre", "td", "th", "ul")
 _TAGS = {
@@ -35,7 +28,7 @@ _VALUES = {tag: {"dir": {"auto", "ltr"}} for tag in _BLOCK_TEXT}
 _CLASSES = {
     "div": {CODE_CLASS, "gw-plain", "gw-table"},
     "p": {"gw-note"},
-    "span": {"gw-image", "gw-link", *TOKEN_CLASSES},
+    "span": {"gw-image", "gw-link", *_TOKEN_CLASSES},
     "td": {"gw-center", "gw-right"},
     "th": {"gw-center", "gw-right"},
 }
@@ -65,8 +58,8 @@ def clean(html: str) -> str:
 def printable(text: str) -> str:
     """Return `text` with line ends made one and every other control character visible.
 
-    ``\\x1b`` becomes the picture of Escape, ``\\x00`` that of Null, and so on; what has no picture
-    becomes U+FFFD.
+    Escape becomes the picture of Escape, Null that of Null, and so on; what has no picture becomes
+    U+FFFD.
     """
     return _UNPRINTABLE.sub(_picture, text.replace("\r\n", "\n").replace("\r", "\n"))
 

@@ -127,6 +127,7 @@ def _frame(inner: str, language: str) -> str:
     )
 
 
+@functools.lru_cache(maxsize=16)  # a list that grows after its code is rendered again and again
 def _coloured(code: str, language: str) -> str | None:
     """Return the code as spans with classes, or None where it must stay plain."""
     lexer = _lexer(language)
