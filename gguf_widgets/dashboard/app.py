@@ -217,6 +217,10 @@ def serve(options: DashboardOptions) -> int:
         notebook_path=str(notebook),
         log_level=logging.INFO if options.verbose else logging.WARNING,
     )
+    # jupyter-server counts this limit in milliseconds and tornado in seconds; both live with it.
+    logging.getLogger("tornado.general").addFilter(
+        lambda record: "websocket_ping_timeout" not in record.getMessage()
+    )
     # tornado's listener and the kernels need a loop in this thread.
     asyncio.set_event_loop(asyncio.new_event_loop())
     app.initialize([])

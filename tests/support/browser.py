@@ -103,7 +103,8 @@ RECORDER = """
     }
   };
   new MutationObserver(look).observe(document.documentElement, {
-    subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["data-status"],
+    subtree: true, childList: true, characterData: true,
+    attributes: true, attributeFilter: ["data-status"],
   });
   addEventListener("click", (event) => {
     if (event.target instanceof Element && event.target.closest('[data-gw="chat-stop"]')) {

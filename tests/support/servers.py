@@ -6,6 +6,7 @@ user's configuration, kernels, models or conversations is seen, and what was sta
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -54,7 +56,9 @@ class Home:
             try:
                 if process.environ().get("GGUF_WIDGETS_HOME") != str(self.data):
                     continue
-                if process.status() == psutil.STATUS_ZOMBIE or word not in " ".join(process.cmdline()):
+                if process.status() == psutil.STATUS_ZOMBIE or word not in " ".join(
+                    process.cmdline()
+                ):
                     continue
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
@@ -133,7 +137,7 @@ class Server:
                 raise AssertionError(f"The server did not end:\n{self.text()}") from None
         return self.process.returncode
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -168,7 +172,5 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-    except psutil.NoSuchProcess:
-        pass

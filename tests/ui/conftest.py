@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-
 from support.browser import Watched, launch
 
 ARTIFACTS = Path(__file__).parent / "artifacts"

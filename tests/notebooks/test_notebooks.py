@@ -1,0 +1,109 @@
+"""Every notebook of the repository runs from top to bottom in a real kernel of this Python."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from nbclient import NotebookClient
+from support.servers import REPOSITORY, Home
+
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+class _ThisPython(AsyncKernelManager):
+    """Starts this very Python, whatever kernel specs the machine has."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name="this Python", language="python")
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Iterator[Home]:
+    home = Home(tmp_path / "person")
+    yield home
+    home.close()
+
+
+def run(
+    path: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, nbformat.NotebookNode]:
+    """Run a notebook; return its code cells by id. An error in a cell is raised."""
+    for name, value in home.environment.items():
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=100,
+        kernel_manager_class=_ThisPython,
+        resources={"metadata": {"path": str(home.folder / "work")}},
+    )
+    client.execute()
+    return {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
+
+
+def text_of(cell: nbformat.NotebookNode) -> str:
+    """Return what a cell printed and showed, as text."""
+    parts = [output.get("text", "") for output in cell.outputs]
+    parts += [output.get("data", {}).get("text/plain", "") for output in cell.outputs]
+    return "\n".join(parts)
+
+
+def mime_types(cell: nbformat.NotebookNode) -> set[str]:
+    return {kind for output in cell.outputs for kind in output.get("data", {})}
+
+
+def test_the_dashboard_notebook_shows_a_widget(
+    person: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = run(REPOSITORY / "notebooks" / "dashboard.ipynb", person, monkeypatch)
+    assert "application/vnd.jupyter.widget-view+json" in mime_types(cells["dashboard"])
+    assert sum(len(cell.source.splitlines()) for cell in cells.values()) == 3
+
+
+def test_the_first_chat_shows_what_its_words_promise(
+    person: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = run(REPOSITORY / "notebooks" / "01_first_chat.ipynb", person, monkeypatch)
+    assert "demo" in text_of(cells["models"])
+    assert "architecture='llama'" in text_of(cells["load"])
+    assert "Hello" in text_of(cells["chat"])
+    assert "positive" in text_of(cells["label"]).lower()
+    assert "Emma" in text_of(cells["stream"])
+    conversation = text_of(cells["conversation"])
+    assert "Paris" in conversation
+    assert conversation.count("assistant") == 2
+    numbers = text_of(cells["numbers"])
+    for column in ("prompt_tokens", "reply_tokens", "first_token_s", "tokens_per_s"):
+        assert column in numbers
+    assert "a story" in numbers
+    assert "application/vnd.jupyter.widget-view+json" in mime_types(cells["box"])
+    # Nobody reads a warning in the middle of a tutorial.
+    assert [
+        output
+        for cell in cells.values()
+        for output in cell.outputs
+        if output.get("name") == "stderr"
+    ] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_is_stored_clean(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+
+
+def test_every_notebook_is_run_by_a_test() -> None:
+    assert {path.name for path in NOTEBOOKS} == {"dashboard.ipynb", "01_first_chat.ipynb"}
