@@ -61,8 +61,9 @@ class Dashboard(anywidget.AnyWidget):
     >>> gw.Dashboard()  # doctest: +SKIP
     """
 
-    _esm = _STATIC / "dashboard.js"
-    _css = _STATIC / "dashboard.css"
+    # As text: a path would make anywidget keep every widget for good, for its live reload.
+    _esm = (_STATIC / "dashboard.js").read_text(encoding="utf-8")
+    _css = (_STATIC / "dashboard.css").read_text(encoding="utf-8")
     height = traitlets.Unicode().tag(sync=True)
     picker = anywidget.WidgetTrait().tag(sync=True)
     chat = anywidget.WidgetTrait().tag(sync=True)

@@ -77,7 +77,8 @@ class Loading:
         if elapsed < _LEFT_AFTER_S or not _LEFT_FROM <= self.fraction < 1:
             return ""
         left = elapsed * (1 - self.fraction) / self.fraction
-        return f"about {format_duration(max(1.0, round(left)))} left"
+        words = f"{max(1, round(left))} s" if left < 60 else format_duration(left)
+        return f"about {words} left"
 
     def view(self) -> Content:
         """Return it as the page shows it."""

@@ -19,11 +19,13 @@ __all__ = ["ErrorView", "as_known", "error_view", "message_note"]
 class ErrorView(TypedDict):
     """An error as the page shows it.
 
-    `template` is true when another chat template would help, which a dashboard can offer.
+    `retry` is true where the same message may well work the second time; `template` where another
+    chat template would help.
     """
 
     title: str
     text: str
+    retry: bool
     template: bool
 
 
@@ -63,6 +65,7 @@ def error_view(error: BaseException) -> ErrorView:
     return {
         "title": title,
         "text": " ".join(part for part in (known.message.strip(), advice) if part),
+        "retry": not isinstance(known, errors.ContextOverflowError | errors.ModelUnloadedError),
         "template": isinstance(known, errors.ChatTemplateError),
     }
 

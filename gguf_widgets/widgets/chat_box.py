@@ -80,8 +80,9 @@ class ChatBox(anywidget.AnyWidget):
     >>> gw.ChatBox(gw.load("demo"), temperature=0)  # doctest: +SKIP
     """
 
-    _esm = _STATIC / "chat_box.js"
-    _css = _STATIC / "chat_box.css"
+    # As text: a path would make anywidget keep every widget for good, for its live reload.
+    _esm = (_STATIC / "chat_box.js").read_text(encoding="utf-8")
+    _css = (_STATIC / "chat_box.css").read_text(encoding="utf-8")
     height = traitlets.Unicode().tag(sync=True)
 
     def __init__(
@@ -106,7 +107,7 @@ class ChatBox(anywidget.AnyWidget):
         self.chat = chat if chat is not None else ChatInterface(model, system=system, **sampling)
         if chat is not None and model is not None:
             self.chat.model = model
-        self._feed = ChatFeed(self.chat.snapshot, self.send, self._surroundings)
+        self._feed = ChatFeed(self.chat.snapshot, self._tell, self._surroundings)
         self._actor = Actor(
             f"ChatBox-{self.model_id[:8]}", self._work, self._feed.tick, self._failed
         )
@@ -201,10 +202,19 @@ class ChatBox(anywidget.AnyWidget):
                 reply = {"kind": "text", "mid": content.get("mid"), "text": message.content}
                 self.send(reply)
 
-    def _plain_template(self, _content: dict[str, Any]) -> None:
+    def _again(self, content: dict[str, Any]) -> None:
+        message_id = content.get("message")
+        try:
+            self.chat.regenerate(message_id if isinstance(message_id, str) else None)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+            self._notice = as_known(error).message
+        self._feed.touch()
+
+    def _plain_template(self, content: dict[str, Any]) -> None:
         if isinstance(self.model, Model):
             self.model.use_chat_template("chatml")
-            self._notice = "The plain template is used from now on. Send your message again."
+            self._notice = "The plain template is used from now on."
+            self._again(content)
             self._feed.touch()
 
     _ACTIONS: ClassVar[dict[str, Callable[[Any, dict[str, Any]], None]]] = {
@@ -216,6 +226,7 @@ class ChatBox(anywidget.AnyWidget):
         "clear": _clear,
         "undo": _undo,
         "copy": _copy,
+        "again": _again,
         "plain_template": _plain_template,
     }
 
@@ -225,6 +236,9 @@ class ChatBox(anywidget.AnyWidget):
         self._actor.post({"kind": "touch"})
 
     # -- to the page ------------------------------------------------------------------------------
+
+    def _tell(self, content: dict[str, Any]) -> None:
+        self.send(content)
 
     def _surroundings(self, shot: ChatSnapshot) -> dict[str, Any]:
         model = self.chat.model

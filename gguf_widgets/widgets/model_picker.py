@@ -73,8 +73,9 @@ class ModelPicker(anywidget.AnyWidget):
     >>> picker.load("demo", n_ctx=512)  # doctest: +SKIP
     """
 
-    _esm = _STATIC / "model_picker.js"
-    _css = _STATIC / "model_picker.css"
+    # As text: a path would make anywidget keep every widget for good, for its live reload.
+    _esm = (_STATIC / "model_picker.js").read_text(encoding="utf-8")
+    _css = (_STATIC / "model_picker.css").read_text(encoding="utf-8")
     model = traitlets.Instance(Model, default_value=None, allow_none=True)
     loading = traitlets.Bool(default_value=False)
 

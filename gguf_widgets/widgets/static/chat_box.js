@@ -14,8 +14,8 @@
  *   text {mid, text}      the answer to "copy"
  *   restore {text}        words that could not be sent
  *   pong {mid, seq}       Python is there; `seq` shows whether the last update arrived
- * Messages to Python: snapshot, send {text}, stop, clear, undo, plain_template,
- *   copy {message}, ping; each with `mid` (never `id`, which ipykernel keeps for itself).
+ * Messages to Python: snapshot, send {text}, stop, clear, undo, copy {message},
+ *   again {message}, plain_template {message}, ping; each with `mid` (never `id`, which ipykernel keeps for itself).
  */
 
 /**
@@ -27,7 +27,7 @@
  *   widget_manager?: {kernel?: {status?: string, connectionStatus?: string}},
  * }} WidgetModel
  *
- * @typedef {{title: string, text: string, template: boolean}} ErrorView
+ * @typedef {{title: string, text: string, retry: boolean, template: boolean}} ErrorView
  * @typedef {{
  *   id: string, role: string, status: string, text: string, blocks: string[],
  *   note: string, error: ErrorView | null,
@@ -54,6 +54,7 @@ const ICONS = {
   stop: "M6 6h8v8H6z",
   fresh: "M9 4H5.5A1.5 1.5 0 0 0 4 5.500v9A1.5 1.5 0 0 0 5.500 16h9a1.5 1.5 0 0 0 1.500-1.500V11M8 12l.5-2.500L15 3l2 2-6.500 6.500z",
   copy: "M7.500 7.500h8v8h-8zM12.500 7.500v-3h-8v8h3",
+  again: "M15.500 8A6 6 0 1 0 16 10.500M16 4.500V8h-3.500",
   done: "M4.500 10.500l3.500 3.500 7.500-8",
   down: "M10 4v12M5 11l5 5 5-5",
   warn: "M10 3.500l7.500 13h-15zM10 8.500v3.500M10 14.200v.1",
@@ -145,7 +146,9 @@ class MessageElement {
     this.error = h("div", { class: "gw-error" });
     this.copyButton = iconButton("copy", "Copy this answer", { class: "gw-ghost" });
     this.copyButton.addEventListener("click", () => act("copy", this.id));
-    this.tools = h("div", { class: "gw-tools" }, [this.copyButton]);
+    const again = iconButton("again", "Answer again; the answer before stays saved", { class: "gw-ghost gw-again" });
+    again.addEventListener("click", () => act("again", this.id));
+    this.tools = h("div", { class: "gw-tools" }, [this.copyButton, again]);
     this.root = h("article", { class: "gw-message", "data-gw": "chat-message" });
     this.update(view);
   }
@@ -172,10 +175,16 @@ class MessageElement {
     this.error.replaceChildren(icon("warn"), text);
     this.error.dataset.gw = "chat-error";
     this.error.setAttribute("role", "alert");
-    if (!error.template) return;
-    const plain = h("button", { type: "button", class: "gw-button", text: "Use the plain template" });
-    plain.addEventListener("click", () => this.act("plain_template", this.id));
-    text.append(plain);
+    /** @type {[boolean, string, string][]} */
+    const choices = [
+      [error.template, "plain_template", "Use the plain template"],
+      [error.retry && !error.template, "again", "Try again"],
+    ];
+    for (const [, kind, label] of choices.filter(([wanted]) => wanted)) {
+      const button = h("button", { type: "button", class: "gw-button", text: label });
+      button.addEventListener("click", () => this.act(kind, this.id));
+      text.append(button);
+    }
   }
 
   /**
