@@ -1,0 +1,107 @@
+"""The chat box in a real JupyterLab notebook: streaming, Stop, keyboard, reload."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import nbformat
+import pytest
+from playwright.sync_api import Locator, expect
+from support.browser import LONG_MS, Chat, Watched, growing
+from support.servers import Home, Server, lab
+
+OpenPage = Callable[..., Watched]
+
+SHOW = """
+import gguf_widgets as gw
+
+model = gw.load("demo", n_ctx=32768)
+vocabulary = gw.read_header(model.info.path).metadata["tokenizer.ggml.token_type"].values()
+CONTROL = 3
+never = {token: float("-inf") for token, kind in enumerate(vocabulary) if kind == CONTROL}
+chat = gw.ChatInterface(model, logit_bias=never, seed=1)
+gw.ChatBox(chat=chat)
+"""
+BLOCK = 'print(chat.send("Tell me a long story").finish_reason)'
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = Home(tmp_path_factory.mktemp("person"))
+    folder = home.folder / "notebooks"
+    folder.mkdir()
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in (SHOW, BLOCK)]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "chat.ipynb")
+    with lab(home, folder) as server:
+        yield server
+    home.close()
+
+
+def cell(watched: Watched, number: int) -> Locator:
+    return watched.page.locator(".jp-NotebookPanel .jp-CodeCell").nth(number)
+
+
+def run_cell(watched: Watched, number: int) -> None:
+    cell(watched, number).locator(".jp-InputArea-editor").click()
+    watched.page.keyboard.press("Control+Enter")
+
+
+def prompt(watched: Watched, number: int) -> Locator:
+    return cell(watched, number).locator(".jp-InputPrompt")
+
+
+def test_the_chat_box_streams_stops_keeps_its_keys_and_comes_back(
+    site: Server, open_page: OpenPage
+) -> None:
+    watched = open_page(site.url.split("/lab")[0] + "/lab/tree/chat.ipynb")
+    page = watched.page
+    cell(watched, 1).wait_for(timeout=LONG_MS)
+    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible(
+        timeout=LONG_MS
+    )
+    run_cell(watched, 0)
+    chat = Chat(watched)
+    chat.input.wait_for(timeout=LONG_MS)
+    expect(prompt(watched, 0)).to_have_text(re.compile(r"\[1\]"), timeout=LONG_MS)
+
+    # Shift+Enter begins a new line; in JupyterLab it would run the cell and lose the widget.
+    chat.input.click()
+    page.keyboard.type("Tell me")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("a story")
+    expect(chat.input).to_have_value("Tell me\na story")
+    expect(prompt(watched, 0)).to_have_text(re.compile(r"\[1\]"))
+    # Ctrl+Z takes back what was typed, and nothing of the notebook.
+    page.keyboard.press("Control+z")
+    assert chat.input.input_value() != "Tell me\na story"
+    expect(page.locator(".jp-NotebookPanel .jp-CodeCell")).to_have_count(2)
+
+    record = chat.assert_stop_is_prompt(lambda: chat.ask("Tell me\na story"))
+    assert growing(record["lengths"]) >= 3
+    assert record["statuses"] == ["streaming", "aborted"]
+    said = chat.answers().last.locator(".gw-body").inner_text()
+    number = chat.answers().count() - 1
+
+    # Stop also works while a cell of the notebook waits for the answer.
+    def run_and_wait() -> None:
+        before = chat.answers().count()
+        run_cell(watched, 1)
+        chat.answers().nth(before).wait_for(timeout=LONG_MS)
+
+    chat.assert_stop_is_prompt(run_and_wait)
+    expect(cell(watched, 1).locator(".jp-OutputArea-output")).to_have_text(
+        re.compile("aborted"), timeout=LONG_MS
+    )
+
+    # A reload of the page: the kernel lives on, and the box shows the conversation again.
+    talk = chat.questions()
+    assert talk[-1] == "Tell me a long story"
+    page.keyboard.press("Control+s")
+    expect(page.locator(".jp-mod-dirty")).to_have_count(0, timeout=LONG_MS)
+    page.reload(wait_until="commit")
+    chat.answers().nth(len(talk) - 1).wait_for(timeout=LONG_MS)
+    assert chat.questions() == talk
+    assert chat.answers().nth(number).locator(".gw-body").inner_text() == said
+    watched.assert_clean()
