@@ -37,9 +37,11 @@ __all__ = ["MAX_DEPTH", "Cursor", "map_file", "shown"]
 # The limits. llama.cpp's own are 2**30 for each; these are what real files need and some more.
 MAX_TEXT_BYTES: Final = 1 << 30
 MAX_ARRAY_COUNT: Final = 1 << 30
-# Texts and lists inside lists have to be stepped over one by one, so they are fewer: the largest
-# vocabularies have 262,144 tokens and about twice as many merges.
-MAX_STEPS: Final = 1 << 22
+# Texts have to be stepped over one by one, so they are fewer: the largest vocabularies have 262,144
+# tokens and about twice as many merges. Lists inside lists are slower still, and llama.cpp, which
+# refuses them, is proof that no model needs many.
+MAX_TEXTS: Final = 1 << 21
+MAX_INNER_LISTS: Final = 1 << 14
 MAX_DEPTH: Final = 4
 # A file that lacks more than this did not get cut short: its header is wrong.
 _MOST_MISSING: Final = 1 << 40
@@ -132,14 +134,15 @@ class Cursor:
     pos : int, default 0
     """
 
-    __slots__ = ("data", "path", "pos", "size", "steps_left")
+    __slots__ = ("data", "inner_lists_left", "path", "pos", "size", "texts_left")
 
     def __init__(self, data: mmap.mmap | bytes, path: Path, pos: int = 0) -> None:
         self.data = data
         self.path = path
         self.pos = pos
         self.size = len(data)
-        self.steps_left = MAX_STEPS
+        self.texts_left = MAX_TEXTS
+        self.inner_lists_left = MAX_INNER_LISTS
 
     def malformed(self, what: str) -> MalformedHeaderError:
         """Return the error for a header that cannot be true; `what` is a whole sentence."""
@@ -234,29 +237,37 @@ class Cursor:
             self.pos += layout.size * count
             return
         # Each item takes at least its own length field, so this refuses a false count at once.
-        smallest = 8 if kind == ValueType.STRING else 12
-        self.need(smallest * count)
-        self.steps_left -= count
-        if self.steps_left < 0:
-            raise self.malformed(f"The lists in its header have more than {MAX_STEPS:,} texts.")
         if kind == ValueType.STRING:
+            self.need(8 * count)
+            self.texts_left -= count
+            if self.texts_left < 0:
+                raise self.malformed(f"The lists in its header have more than {MAX_TEXTS:,} texts.")
             self._skip_texts(count)
-        else:
-            for _ in repeat(None, count):
-                inner_kind, inner_count = self.array_head(depth + 1)
-                self.skip_items(inner_kind, inner_count, depth + 1)
+            return
+        self.need(12 * count)
+        self.inner_lists_left -= count
+        if self.inner_lists_left < 0:
+            raise self.malformed(f"It has more than {MAX_INNER_LISTS:,} lists inside lists.")
+        for _ in repeat(None, count):
+            inner_kind, inner_count = self.array_head(depth + 1)
+            self.skip_items(inner_kind, inner_count, depth + 1)
 
     def _skip_texts(self, count: int) -> None:
         """Step over `count` texts: in blocks where they are short, else one by one."""
         if count >= _SMALL_COUNT:
-            while count > _STUMBLE:
+            stumble = _STUMBLE
+            while count > stumble:
                 done = self._skip_short_texts(count)
                 count -= done
-                if done < _STUMBLE and count:
-                    # A long text, or zeros inside one: get past it by hand, then try again.
-                    by_hand = min(count, _STUMBLE)
+                if done >= _STUMBLE:
+                    stumble = _STUMBLE
+                elif count:
+                    # A long text, or zeros inside one: get past it by hand, then try again, each
+                    # time later if that was in vain.
+                    by_hand = min(count, stumble)
                     self._skip_each_text(by_hand)
                     count -= by_hand
+                    stumble *= 2
         self._skip_each_text(count)
 
     def _skip_each_text(self, count: int) -> None:
