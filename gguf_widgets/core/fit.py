@@ -295,19 +295,22 @@ def _compute_bytes(header: GgufHeader, settings: LoadSettings, n_ctx: int) -> in
 
     With n_ubatch tokens at once, the widest point of the graph is either the feed-forward network
     (three matrices of its width and four of the model's) or, without flash attention, the scores of
-    every head over the whole context. The attention mask comes on top.
+    every head over the whole context. The attention masks come on top.
     """
     info = header.info()
-    arch = info.architecture
+    arch = header.architecture
     n_ubatch = min(settings.n_ubatch or DEFAULT_BATCH, settings.n_batch or DEFAULT_BATCH, n_ctx)
     width = header.number(f"{arch}.feed_forward_length") or 4 * info.n_embd
     experts_used = header.number(f"{arch}.expert_used_count") or 0
     expert_width = header.number(f"{arch}.expert_feed_forward_length") or 0
     width = max(width, experts_used * expert_width)
     widest = (3 * width + 4 * info.n_embd) * _F32
-    mask = n_ctx * 2
-    if settings.flash_attn is False:
-        mask = n_ctx * _F32
+    mask = 0
+    if _kv_bytes(header, settings, n_ctx):  # else there is no attention
+        mask = n_ctx * (_F32 if settings.flash_attn is False else 2)
+        # Layers with a sliding window have a mask of their own.
+        mask *= 2 if header.number(f"{arch}.attention.sliding_window") else 1
+    if mask and settings.flash_attn is False:
         widest = max(widest, (info.n_head * n_ctx + 6 * info.n_embd) * _F32)
     logits = 2 * (settings.n_seq_max or DEFAULT_SEQ_MAX) * info.n_vocab * _F32
     return n_ubatch * (widest + mask) + logits
