@@ -17,6 +17,7 @@ import pytest
 
 from gguf_widgets.core import config
 from gguf_widgets.core.errors import (
+    GgufWidgetsError,
     LoadCancelledError,
     ModelLoadError,
     WorkerDiedError,
@@ -383,7 +384,7 @@ def test_a_loading_that_fails_says_why_to_everyone(
 
         try:
             manager.load(on_progress=progress)
-        except Exception as error:
+        except GgufWidgetsError as error:
             errors.append(error)
 
     with ModelManager() as other:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import msgspec
 import pytest
@@ -47,7 +47,7 @@ class Peer:
             assert self.entry.address.path is not None
             self.socket.connect(self.entry.address.path)
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -294,13 +294,16 @@ def test_too_many_open_requests_are_refused_and_the_open_ones_go_on(peer: Peer) 
     assert failed + finished == 1025
 
 
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
 def test_the_socket_is_private(model: Model) -> None:
     (entry,) = registry.list_workers()
     assert entry.address.path is not None
-    assert os.stat(entry.address.path).st_mode & 0o777 == 0o600
-    folder = os.path.dirname(entry.address.path)
-    assert os.stat(folder).st_mode & 0o777 == 0o700
-    assert os.stat(registry.entry_path(entry.name)).st_mode & 0o777 == 0o600
+    path = Path(entry.address.path)
+    assert _mode(path) == _mode(registry.entry_path(entry.name)) == 0o600
+    assert _mode(path.parent) == 0o700
 
 
 def test_without_unix_sockets_a_port_and_a_secret_do_the_same(
@@ -312,7 +315,7 @@ def test_without_unix_sockets_a_port_and_a_secret_do_the_same(
     (entry,) = registry.list_workers()
     assert entry.address.path is None
     assert entry.address.secret_path is not None
-    assert os.stat(entry.address.secret_path).st_mode & 0o777 == 0o600
+    assert _mode(Path(entry.address.secret_path)) == 0o600
     with Peer() as peer:
         refused = peer.hello(nonce="1", proof="0" * 64)
         assert isinstance(refused, protocol.Refused)
