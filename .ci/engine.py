@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from logged import run_logged, say, tail
@@ -115,6 +116,10 @@ def _pip(requirement: str, log: Path, *, fresh: bool, rebuild: bool) -> int:
         command += ["--force-reinstall", "--no-deps"]
     # A make that builds in parallel hands its job server down, which the inner make cannot use.
     environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS")}
+    # Without these the build takes the compiler that Python itself was built with, there or not.
+    for kind, names in COMPILERS.items():
+        if kind not in environment and (path := _first_on_path(names)):
+            environment[kind] = path
     return run_logged(
         [*_nice(), *command, requirement],
         log=log,
@@ -215,11 +220,14 @@ def _circumstances(requirement: str, settings: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
+def _first_on_path(names: Sequence[str]) -> str | None:
+    return next((found for found in map(shutil.which, names) if found), None)
+
+
 def _compiler(kind: str) -> str | None:
     """Return the path and version of the C or C++ compiler that a build would use, or None."""
     chosen = os.environ.get(kind)
-    names = (chosen.split()[0],) if chosen and chosen.split() else COMPILERS[kind]
-    path = next((found for found in map(shutil.which, names) if found), None)
+    path = _first_on_path(chosen.split()[:1] if chosen else COMPILERS[kind])
     if path is None:
         return None
     try:
