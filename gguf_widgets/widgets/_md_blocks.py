@@ -29,12 +29,14 @@ __all__ = ["Block", "Budget", "format_limit", "parse", "plain_html", "render"]
 # Where formatting ends and plain text begins, for one text. Measured: within them a text made to be
 # slow needs about a second.
 MAX_CHARS = 200_000
-MAX_LINES = 8_000
+MAX_LINES = 5_000
 # For one run of text (a paragraph, a table's cell), in characters and in marks that may mean
 # something; and for all of them together.
 MAX_RUN_CHARS = 20_000
 MAX_RUN_MARKS = 4_000
 MAX_MARKS = 20_000
+# For one block: a short table can demand many empty cells.
+MAX_TOKENS = 20_000
 
 _MAX_BLOCK_NESTING = 40
 _MAX_INLINE_NESTING = 10
@@ -58,8 +60,8 @@ class Block(NamedTuple):
 class Budget:
     """What formatting may still cost in one text; blocks are charged in order."""
 
-    def __init__(self, marks: int = MAX_MARKS) -> None:
-        self.marks = marks
+    def __init__(self, marks: int | None = None) -> None:
+        self.marks = MAX_MARKS if marks is None else marks
 
     def copy(self) -> Budget:
         """Return one that can be charged without changing this one."""
@@ -114,6 +116,8 @@ def render(block: Block, budget: Budget, growing: CodeBlock | None = None) -> st
     only = block.tokens[0]
     if growing is not None and only.type == "fence" and not _is_closed(only, block.source):
         return clean(growing.html(only.content, language_of(only.info)))
+    if len(block.tokens) > MAX_TOKENS:
+        return plain_html(block.source)
     # What is nested deeper than the parser follows is missing from the tokens.
     if any(t.nesting == 1 and t.level + 1 >= _MAX_BLOCK_NESTING for t in block.tokens):
         return plain_html(block.source, _TOO_DEEP)

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 from markdown_it.token import Token
 
-from gguf_widgets.widgets._md_clean import readable_address
 from gguf_widgets.widgets._md_code import code_html, language_of
 
 __all__ = ["inert"]
@@ -60,8 +59,9 @@ def _replaced(token: Token) -> list[Token]:
 def _image(token: Token) -> list[Token]:
     address = str(token.attrGet("src") or "")
     words = "".join(_words(token.children or [])).strip()
-    shown = readable_address(address)
-    text = Token("text", "", 0, content=f"[Image: {words} ({shown})]" if words else f"[{shown}]")
+    text = Token(
+        "text", "", 0, content=f"[Image: {words} ({address})]" if words else f"[{address}]"
+    )
     return [_span("gw-image", address), text, _END]
 
 
@@ -72,7 +72,7 @@ def _words(tokens: Iterable[Token]) -> Iterable[str]:
 
 
 def _span(name: str, address: str) -> Token:
-    return Token("gw_open", "span", 1, attrs={"class": name, "title": readable_address(address)})
+    return Token("gw_open", "span", 1, attrs={"class": name, "title": address})
 
 
 def _html(html: str) -> Token:
