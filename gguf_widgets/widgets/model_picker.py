@@ -11,6 +11,7 @@ look (static/).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -299,6 +300,8 @@ class ModelPicker(anywidget.AnyWidget):
         threading.Thread(target=look, name="ModelPicker-devices", daemon=True).start()
 
     def _send_state(self, _content: object = None) -> None:
+        with contextlib.suppress(OSError):  # a folder that is named on the page should be there
+            config.ensure(config.models_dir())
         self._token = self.library.change_token()
         # What can be loaded comes first; `sorted` keeps the library's order within both halves.
         self._entries = sorted(self.library.entries(), key=lambda entry: entry.error is not None)

@@ -149,7 +149,7 @@ class NotesElement {
   constructor(dismiss) {
     this.dismiss = dismiss;
     this.text = h("span");
-    this.reload = h("button", { type: "button", class: "gw-button", text: "Reload" });
+    this.reload = h("button", { type: "button", class: "gw-button", "data-gw": "gw-reload", text: "Reload" });
     this.reload.addEventListener("click", () => location.reload());
     this.connection = h("div", { class: "gw-dash-bar", role: "alert", hidden: true }, [icon("warn"), this.text, this.reload]);
     this.banner = h("div", { class: "gw-dash-bar", "data-gw": "demo-banner", role: "note", hidden: true });
@@ -307,7 +307,7 @@ class DashboardView {
     this.root.classList.toggle("gw-open", open);
     this.panel.toggle.setAttribute("aria-expanded", String(open));
     // A panel that is folded away is out of reach of Tab, too.
-    this.panel.root.inert = folds && !open;
+    this.panel.root.inert = (folds && !open) || this.connection === "gone";
     this.work.root.inert = folds && open;
     if (folds && open && !was) this.panel.firstChoice()?.focus();
     if (folds && !open && was) this.panel.toggle.focus();
@@ -352,6 +352,9 @@ class DashboardView {
     if (this.connection === state) return;
     this.connection = state;
     this.notes.showConnection(state);
+    // Buttons that would do nothing do not look as if they did.
+    this.root.classList.toggle("gw-gone", state === "gone");
+    this.setOpen(this.root.classList.contains("gw-open"));
   }
 }
 

@@ -354,7 +354,7 @@ class Heartbeat {
 class ConnectionBar {
   constructor() {
     this.text = h("span");
-    const reload = h("button", { type: "button", class: "gw-button", text: "Reload" });
+    const reload = h("button", { type: "button", class: "gw-button", "data-gw": "gw-reload", text: "Reload" });
     reload.addEventListener("click", () => location.reload());
     this.reload = reload;
     this.root = h("div", { class: "gw-bar", role: "alert", hidden: true }, [icon("warn"), this.text, reload]);
@@ -411,6 +411,14 @@ class ComposerElement {
     this.root.addEventListener("click", (event) => {
       if (event.target === this.root) this.input.focus();
     });
+  }
+
+  /** Put a line end where the cursor is, in a way that Undo takes back. */
+  newLine() {
+    if (document.execCommand("insertText", false, "\n")) return;
+    const { selectionStart, selectionEnd } = this.input;
+    this.input.setRangeText("\n", selectionStart, selectionEnd, "end");
+    this.grow();
   }
 
   /** Make the place as high as what is in it, up to a limit. */
@@ -565,7 +573,6 @@ class ChatView {
     this.showNotice(state);
     this.showFigures(state);
     this.showEmpty();
-    this.showReason();
   }
 
   showReason() {
@@ -575,7 +582,8 @@ class ChatView {
     const empty = this.composer.input.value.trim() === "";
     this.composer.send.disabled = Boolean(reason) || empty || !state;
     this.composer.send.title = reason || (empty ? "Write a message first" : "Send (Enter)");
-    this.head.clear.disabled = this.log.messages.size === 0;
+    this.head.clear.disabled = this.log.messages.size === 0 || this.connection === "gone";
+    this.root.classList.toggle("gw-gone", this.connection === "gone");
   }
 
   /** @param {ChatState} state */
@@ -600,7 +608,7 @@ class ChatView {
     const none = this.log.messages.size === 0 && state !== null;
     this.log.empty.hidden = !none;
     this.root.classList.toggle("gw-has-none", none);
-    this.head.clear.disabled = none;
+    this.showReason();
     if (none && state) this.log.empty.replaceChildren(...this.emptyParts(state));
   }
 
@@ -653,9 +661,11 @@ class ChatView {
       event.preventDefault();
       event.stopPropagation();
       this.post("stop");
-    } else if (event.key === "Enter" && !event.shiftKey && event.target === this.composer.input) {
+    } else if (event.key === "Enter" && event.target === this.composer.input) {
+      // Also with Shift: JupyterLab takes the new line's own effect away.
       event.preventDefault();
-      this.submit();
+      if (event.shiftKey) this.composer.newLine();
+      else this.submit();
     }
   }
 
