@@ -74,7 +74,9 @@ def install_package(extras: list[str]) -> None:
 
 def install_browser() -> None:
     """Find a Chromium, else install Debian's, else download Playwright's own."""
-    found = next((path for path in map(shutil.which, BROWSERS) if path and _runs(path)), None)
+    given = os.environ.get("GGUF_WIDGETS_TEST_BROWSER")
+    names = [given] if given else BROWSERS
+    found = next((path for path in map(shutil.which, names) if path and _runs(path)), None)
     if found or _has_playwrights_own():
         say(f"The browser tests use {found or 'the Chromium of Playwright'}.")
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.wheel import build_wheel, install_wheel
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +17,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("GGUF_WIDGETS_MODELS", raising=False)
     monkeypatch.delenv("GGUF_WIDGETS_BACKEND", raising=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel, once."""
+    return build_wheel(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="session")
+def clean_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Python of an environment that has the wheel and nothing of this clone."""
+    return install_wheel(tmp_path_factory.mktemp("clean") / "venv", wheel)

@@ -91,15 +91,19 @@ class Server:
         After ``python``.
     announces : str
         What the line with the address begins with, or holds.
+    python : Path, optional
+        The Python of another environment, instead of the tests' own.
     """
 
-    def __init__(self, home: Home, arguments: Sequence[str], announces: str) -> None:
+    def __init__(
+        self, home: Home, arguments: Sequence[str], announces: str, *, python: Path | None = None
+    ) -> None:
         self.home = home
         self._announces = announces
         self.log = home.folder / f"server-{len(list(home.folder.glob('server-*')))}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [python or sys.executable, *arguments],
                 cwd=home.folder / "work",
                 env=home.environment,
                 stdin=subprocess.DEVNULL,
