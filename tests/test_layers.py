@@ -31,6 +31,7 @@ LAYERS = {
     # ... the notebook's half, and what both speak.
     "gguf_widgets.core.worker.attach": "client",
     "gguf_widgets.core.worker.client": "client",
+    "gguf_widgets.core.worker.handshake": "client",
     "gguf_widgets.core.worker.link": "client",
     "gguf_widgets.core.worker.spawn": "client",
     "gguf_widgets.core.worker": "boundary",

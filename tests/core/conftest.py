@@ -26,12 +26,14 @@ def wait_for(condition: Callable[[], object], what: str, limit_s: float = LIMIT_
         time.sleep(0.01)
 
 
-def processes_of(home: Path) -> list[psutil.Process]:
-    """Return the processes that were started with this test's data folder."""
+def processes_of(home: Path, word: str = "") -> list[psutil.Process]:
+    """Return the processes that run with this test's data folder and `word` as an argument."""
     found = []
     for process in psutil.process_iter():
         try:
             ours = process.environ().get("GGUF_WIDGETS_HOME") == str(home)
+            if word and word not in process.cmdline():
+                continue
             if ours and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):

@@ -19,7 +19,8 @@ from gguf_widgets.core.errors import (
 )
 from gguf_widgets.core.types import LoadSettings
 from gguf_widgets.core.worker import protocol, registry, spawn
-from gguf_widgets.core.worker.client import WorkerClient, connect
+from gguf_widgets.core.worker.client import WorkerClient
+from gguf_widgets.core.worker.handshake import connect
 from gguf_widgets.core.worker.registry import Entry
 from gguf_widgets.core.worker.spec import WorkerSpec, file_identity
 
@@ -67,6 +68,7 @@ def find_or_start(
             client = _join(entry, keep_alive_s)
             if client is not None:
                 return client
+        registry.sweep()
         return _start(prepare(), identity, keep_alive_s)
 
 

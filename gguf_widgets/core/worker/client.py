@@ -23,7 +23,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-import gguf_widgets
 from gguf_widgets.core.errors import (
     GgufWidgetsError,
     LoadCancelledError,
@@ -35,10 +34,10 @@ from gguf_widgets.core.errors import (
     to_wire,
 )
 from gguf_widgets.core.types import Failed
-from gguf_widgets.core.worker import endpoint, protocol, registry, spawn
+from gguf_widgets.core.worker import framing, protocol, registry, spawn
 from gguf_widgets.core.worker.registry import Entry
 
-__all__ = ["Progress", "Sink", "WorkerClient", "connect"]
+__all__ = ["Progress", "Sink", "WorkerClient"]
 
 Progress = Callable[[float, str], object]
 """Takes how far the loading is (0 to 1) and a phrase; answering False stops the loading."""
@@ -76,65 +75,8 @@ class _FutureSink:
             self.future.set_result(message)
 
 
-def connect(entry: Entry, *, keep_alive_s: float | None, timeout_s: float) -> WorkerClient:
-    """Connect to a worker and shake hands.
-
-    Raises
-    ------
-    OSError
-        If nobody listens, nobody answers in time, or the connection ends.
-    ProtocolError
-        If the worker refuses, or is not who it should be.
-    """
-    secret = endpoint.read_secret(entry.address)
-    connection = endpoint.connect(entry.address, timeout_s)
-    try:
-        nonce = protocol.new_nonce()
-        hello = protocol.Hello(
-            protocol_version=protocol.PROTOCOL_VERSION,
-            package_version=gguf_widgets.__version__,
-            nonce=nonce,
-            proof=protocol.proof_of(secret, "client", nonce) if secret else "",
-            keep_alive_s=keep_alive_s,
-        )
-        connection.sendall(protocol.encode(hello))
-        reader = protocol.FrameReader()
-        first, *early = _first_payloads(connection, reader)
-        welcome = _checked_welcome(protocol.decode_server_message(first), entry, secret, nonce)
-        return WorkerClient(connection, entry, welcome, reader, early)
-    except BaseException:
-        connection.close()
-        raise
-
-
-def _first_payloads(connection: socket.socket, reader: protocol.FrameReader) -> list[bytes]:
-    payloads: list[bytes] = []
-    while not payloads:
-        data = connection.recv(65536)
-        if not data:
-            raise ConnectionResetError("the worker closed the connection")
-        payloads += reader.feed(data)
-    return payloads
-
-
-def _checked_welcome(
-    answer: protocol.ServerMessage, entry: Entry, secret: str, nonce: str
-) -> protocol.Welcome:
-    if isinstance(answer, protocol.Refused):
-        if answer.protocol_version != protocol.PROTOCOL_VERSION:
-            raise protocol.version_mismatch(
-                answer.protocol_version, answer.package_version, pid=entry.pid
-            )
-        raise from_wire(answer.error)
-    if not isinstance(answer, protocol.Welcome):
-        raise ProtocolError("The worker's first message was not a welcome.")
-    if secret and answer.proof != protocol.proof_of(secret, "worker", nonce):
-        raise ProtocolError("The worker did not prove that it belongs to you.")
-    return answer
-
-
 class WorkerClient:
-    """A connection that has shaken hands; made by `connect`.
+    """A connection that has shaken hands; made by `handshake.connect`.
 
     Attributes
     ----------
@@ -150,7 +92,7 @@ class WorkerClient:
         connection: socket.socket,
         entry: Entry,
         welcome: protocol.Welcome,
-        reader: protocol.FrameReader,
+        reader: framing.FrameReader,
         early: list[bytes],
     ) -> None:
         self.entry = entry
@@ -228,7 +170,7 @@ class WorkerClient:
             If too much waits to be sent already.
         """
         request_id = f"{self._client_id}-{next(self._ids)}"
-        frame = protocol.encode(make(request_id))
+        frame = framing.encode(make(request_id))
         if len(self._unsent) > _MAX_UNSENT_BYTES:
             raise WorkerBusyError("Too much is waiting to be sent to the model. Try again later.")
         with self._lock:
@@ -306,7 +248,7 @@ class WorkerClient:
         return spawn.wait_gone(self.entry, timeout_s)
 
     def _send(self, message: Any) -> None:
-        self._put(protocol.encode(message))
+        self._put(framing.encode(message))
 
     def _put(self, command: bytes | protocol.Abort) -> None:
         self._commands.put(command)
@@ -334,7 +276,7 @@ class WorkerClient:
     def _serve(self) -> GgufWidgetsError:
         """Move bytes both ways until the end; return why it ended."""
         for payload in self._early:
-            self._receive(protocol.decode_server_message(payload))
+            self._receive(framing.decode_server_message(payload))
         self._early.clear()
         connection = self._connection
         with selectors.DefaultSelector() as selector:
@@ -362,7 +304,7 @@ class WorkerClient:
                             return self._how_it_ended()
                         self._last_heard = time.monotonic()
                         for payload in self._reader.feed(data):
-                            self._receive(protocol.decode_server_message(payload))
+                            self._receive(framing.decode_server_message(payload))
                 self._check_life()
 
     def _take_commands(self) -> bool:
@@ -375,7 +317,7 @@ class WorkerClient:
             if command is None:
                 return False
             # A finalizer leaves the message itself: encoding belongs in no finalizer.
-            self._unsent += command if isinstance(command, bytes) else protocol.encode(command)
+            self._unsent += command if isinstance(command, bytes) else framing.encode(command)
 
     def _expects_something(self) -> bool:
         return bool(self._pending) or self.ready is None

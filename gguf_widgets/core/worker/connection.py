@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 from gguf_widgets.core.errors import InvalidValueError, ProtocolError, to_wire
 from gguf_widgets.core.types import Failed
-from gguf_widgets.core.worker import endpoint, protocol
+from gguf_widgets.core.worker import endpoint, framing, protocol
 from gguf_widgets.core.worker.outbox import Outbox
 
 __all__ = ["ClientConnection", "Service"]
@@ -59,7 +59,7 @@ class ClientConnection(asyncio.Protocol):
         self.client_id: str | None = None
         self.keep_alive_s: float | None = None
         self._service = service
-        self._reader = protocol.FrameReader(protocol.MAX_HELLO_BYTES)
+        self._reader = framing.FrameReader(framing.MAX_HELLO_BYTES)
         self._outbox = Outbox()
         self._transport: asyncio.Transport | None = None
         self._may_write = True
@@ -90,6 +90,10 @@ class ClientConnection(asyncio.Protocol):
         except ProtocolError as error:
             _log.warning("client %s: %s", self.client_id or "(new)", error)
             self.drop()
+        except Exception:  # noqa: BLE001 - logged, and its sender loses the connection
+            # A fault of ours, met by one client's message, must not reach the others.
+            _log.exception("client %s: its message failed", self.client_id)
+            self.drop()
 
     def eof_received(self) -> bool:
         """Close our side too: half a connection is of no use."""
@@ -119,7 +123,7 @@ class ClientConnection(asyncio.Protocol):
         """Accept the client under this id."""
         self.client_id = client_id
         self._stop_hello_timer()
-        self._reader.limit = protocol.MAX_MESSAGE_BYTES
+        self._reader.limit = framing.MAX_MESSAGE_BYTES
         self.send(message)
 
     def send(self, message: Any) -> None:
@@ -153,9 +157,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _payload(self, payload: bytes) -> None:
         try:
-            message = protocol.decode_client_message(payload)
+            message = framing.decode_client_message(payload)
         except ProtocolError as error:
-            request_id = protocol.request_id_of(payload)
+            request_id = framing.request_id_of(payload)
             if self.client_id is None or request_id is None:
                 raise
             # Well-framed, answerable and unknown: a client newer than this worker, perhaps.
@@ -177,14 +181,14 @@ class ClientConnection(asyncio.Protocol):
         while self._outbox and self._may_write:
             message = self._outbox.pop()
             try:
-                chunk += protocol.encode(message)
+                chunk += framing.encode(message)
             except InvalidValueError as error:
                 # An answer that cannot be sent is still answered, with the reason.
                 request_id = getattr(message, "request_id", None)
                 _log.error("cannot send a %s: %s", type(message).__name__, error)
                 if request_id is None:
                     continue
-                chunk += protocol.encode(Failed(request_id=request_id, error=to_wire(error)))
+                chunk += framing.encode(Failed(request_id=request_id, error=to_wire(error)))
             if len(chunk) > _WRITE_BYTES:
                 transport.write(bytes(chunk))  # may call pause_writing
                 chunk.clear()

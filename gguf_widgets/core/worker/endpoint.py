@@ -13,6 +13,7 @@ import contextlib
 import os
 import secrets
 import socket
+import stat
 import struct
 import sys
 from pathlib import Path
@@ -20,8 +21,17 @@ from pathlib import Path
 import msgspec
 
 from gguf_widgets.core import config
+from gguf_widgets.core.errors import WorkerStartError
 
-__all__ = ["Address", "connect", "listen", "peer_is_this_user", "read_secret", "remove_files"]
+__all__ = [
+    "Address",
+    "connect",
+    "listen",
+    "peer_is_this_user",
+    "private_folder",
+    "read_secret",
+    "remove_files",
+]
 
 _BACKLOG = 64
 
@@ -43,7 +53,7 @@ def listen(name: str) -> tuple[socket.socket, Address]:
         A Unix-domain socket where the system has them and the folder's file system allows one,
         else a loopback port.
     """
-    folder = config.ensure(config.runtime_dir(), private=True)
+    folder = private_folder()
     if _wants_unix():
         path = folder / f"{name}.sock"
         try:
@@ -52,6 +62,32 @@ def listen(name: str) -> tuple[socket.socket, Address]:
             # Network and shared folders often refuse sockets; the port works everywhere.
             print(f"no socket at {path} ({error}); using a loopback port", file=sys.stderr)  # noqa: T201 - the worker's log
     return _listen_tcp(folder / f"{name}.secret")
+
+
+def private_folder() -> Path:
+    """Return the folder for sockets and entries, made if need be, for this user alone.
+
+    Raises
+    ------
+    WorkerStartError
+        If somebody else has made it: in a shared folder for temporary files that is possible.
+    """
+    folder = config.runtime_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        status = folder.lstat()
+        ours = stat.S_ISDIR(status.st_mode) and (os.name != "posix" or status.st_uid == os.getuid())
+        if ours:
+            config.ensure(folder, private=True)
+    except OSError as error:
+        raise WorkerStartError(f"The folder {folder} cannot be used: {error}.") from error
+    if not ours:
+        raise WorkerStartError(
+            f"The folder {folder} is not a folder of yours, so no worker is started there. Remove "
+            "it, or set GGUF_WIDGETS_HOME to a short path of your own.",
+            path=os.fspath(folder),
+        )
+    return folder
 
 
 def _listen_unix(path: Path) -> tuple[socket.socket, Address]:

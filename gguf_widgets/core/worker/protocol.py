@@ -1,10 +1,9 @@
-"""The messages between a client and a worker, and how they are cut out of a stream of bytes.
+"""The messages between a client and a worker, and the proofs of their handshake.
 
-Promises: every message is a tagged `msgspec` struct in MessagePack behind a length of four bytes;
-nothing is unpickled and nothing is trusted, so bytes from a stranger can at worst raise a
-`ProtocolError`. `Hello`, `Welcome` and `Refused` are the part that never changes its meaning, so
-that two versions can still tell each other that they differ. Leaves to others: sockets
-(`endpoint`), what a message causes (`server`, `client`).
+Promises: every message is a tagged `msgspec` struct of plain data. `Hello`, `Welcome` and `Refused`
+are the part that never changes its meaning, so that two versions can still tell each other that
+they differ. Leaves to others: bytes (`framing`), sockets (`endpoint`), what a message causes
+(`server`, `client`).
 
 A conversation::
 
@@ -33,9 +32,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import struct
-from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
@@ -53,14 +49,11 @@ from gguf_widgets.core.types import (
 )
 
 __all__ = [
-    "MAX_HELLO_BYTES",
-    "MAX_MESSAGE_BYTES",
     "PROTOCOL_VERSION",
     "TERMINAL",
     "Abort",
     "ClientMessage",
     "Detokenize",
-    "FrameReader",
     "Generate",
     "GetStats",
     "Goodbye",
@@ -82,25 +75,13 @@ __all__ = [
     "Tokenize",
     "Tokens",
     "Welcome",
-    "decode_client_message",
-    "decode_server_message",
-    "encode",
     "new_nonce",
     "proof_of",
-    "request_id_of",
     "version_mismatch",
 ]
 
 # Raise this when the meaning of any message below changes.
 PROTOCOL_VERSION = 1
-
-# 32 MiB holds a prompt of several million tokens; more than that is a mistake or an attack.
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-
-# Before a peer has said Hello, it is a stranger, and a Hello is short.
-MAX_HELLO_BYTES = 4096
-
-_LENGTH = struct.Struct(">I")
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -314,114 +295,6 @@ ServerMessage = (
 
 TERMINAL = (Finished, Failed, Tokens, Text, Rendered, Stats)
 
-_encoder = msgspec.msgpack.Encoder()
-_client_decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
-_server_decoder: msgspec.msgpack.Decoder[ServerMessage] = msgspec.msgpack.Decoder(ServerMessage)
-
-
-def encode(message: Any) -> bytes:
-    """Return a message as one frame.
-
-    Raises
-    ------
-    InvalidValueError
-        If it holds what cannot be sent (half a character, a number over 64 bits), or is too long.
-    """
-    try:
-        payload = _encoder.encode(message)
-    except UnicodeEncodeError as error:
-        bad = f"U+{ord(error.object[error.start]):04X}"
-        raise InvalidValueError(
-            f"The text holds half a character ({bad} at position {error.start}), which no model "
-            "can read. Remove it, or replace it with the character that was meant.",
-            position=error.start,
-        ) from error
-    except (OverflowError, ValueError) as error:
-        raise InvalidValueError(f"This cannot be sent to the model: {error}.") from error
-    if len(payload) > MAX_MESSAGE_BYTES:
-        raise InvalidValueError(
-            f"This request is {len(payload):,} bytes long; at most {MAX_MESSAGE_BYTES:,} can be "
-            "sent at once. Send a shorter text.",
-            size=len(payload),
-            limit=MAX_MESSAGE_BYTES,
-        )
-    return _LENGTH.pack(len(payload)) + payload
-
-
-class FrameReader:
-    """Cuts the bytes of a stream into the payloads of frames.
-
-    Parameters
-    ----------
-    limit : int
-        The longest payload; a longer one is refused before any of it is kept.
-    """
-
-    def __init__(self, limit: int = MAX_MESSAGE_BYTES) -> None:
-        self.limit = limit
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Add bytes and yield each payload that is now complete.
-
-        Raises
-        ------
-        ProtocolError
-            For a length over the limit; the stream cannot be followed after that.
-        """
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        try:
-            while len(buffer) - start >= _LENGTH.size:
-                (length,) = _LENGTH.unpack_from(buffer, start)
-                if length > self.limit:
-                    raise ProtocolError(
-                        f"A message of {length:,} bytes was announced; at most {self.limit:,} are "
-                        "allowed. The other side is not a gguf-widgets program, or is broken.",
-                        length=length,
-                        limit=self.limit,
-                    )
-                end = start + _LENGTH.size + length
-                if len(buffer) < end:
-                    break
-                payload = bytes(memoryview(buffer)[start + _LENGTH.size : end])
-                start = end
-                yield payload
-        finally:
-            # Also when the consumer stops in the middle: what was yielded is never yielded again.
-            del buffer[:start]
-
-
-def decode_client_message(payload: bytes) -> ClientMessage:
-    """Return the message of a client; raise `ProtocolError` if it is none."""
-    message: ClientMessage = _decode(_client_decoder, payload)
-    return message
-
-
-def decode_server_message(payload: bytes) -> ServerMessage:
-    """Return the message of a worker; raise `ProtocolError` if it is none."""
-    message: ServerMessage = _decode(_server_decoder, payload)
-    return message
-
-
-def _decode(decoder: msgspec.msgpack.Decoder[Any], payload: bytes) -> Any:
-    try:
-        return decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"A message could not be read: {error}.") from error
-
-
-def request_id_of(payload: bytes) -> str | None:
-    """Return the request id in a payload that is no known message, so that it can be answered."""
-    try:
-        value = msgspec.msgpack.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    request_id = value.get("request_id") if isinstance(value, dict) else None
-    return request_id if isinstance(request_id, str) else None
-
-
 # --- the handshake -----------------------------------------------------------------------------
 
 
@@ -441,8 +314,8 @@ def version_mismatch(theirs: int, their_package: str, *, pid: int | None = None)
     which = f" (process {pid})" if pid else ""
     return ProtocolError(
         f"The other side{which} is {older} gguf-widgets ({their_package}, protocol {theirs}; this "
-        f"one speaks protocol {PROTOCOL_VERSION}). Restart the notebooks that use it, or stop the "
-        "worker with `gguf-widgets stop`, and try again.",
+        f"one speaks protocol {PROTOCOL_VERSION}). A worker of that version is still running for "
+        "another notebook: restart that notebook, or end the process, and try again.",
         theirs=theirs,
         ours=PROTOCOL_VERSION,
     )

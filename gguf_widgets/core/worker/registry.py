@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ __all__ = [
     "matching",
     "read",
     "remove",
+    "sweep",
     "with_effective",
     "write",
 ]
@@ -38,16 +40,15 @@ __all__ = [
 # Only finding and starting happen under the lock, never the loading, so this is ample.
 _LOCK_TIMEOUT_S = 90.0
 
-# psutil and the kernel agree on a process's start to this precision.
-_SAME_START_S = 1.0
+# A socket without an entry is of a worker that was killed as it began, if it is older than this.
+_ORPHAN_S = 3600.0
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One worker.
 
     `requested` is what was asked for (None is "choose"); `effective` is None until it has loaded.
-    `started_at` is the process's start in seconds since 1970, which tells it from a later process
-    of the same number.
+    `started_at` is in seconds since 1970.
     """
 
     name: str
@@ -71,7 +72,7 @@ def entry_path(name: str) -> Path:
 
 def write(entry: Entry) -> None:
     """Write an entry, replacing the one of the same name in one go."""
-    folder = config.ensure(config.runtime_dir(), private=True)
+    folder = endpoint.private_folder()
     temporary = folder / f"{entry.name}.json.{os.getpid()}.new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -118,6 +119,17 @@ def list_workers() -> list[Entry]:
     return sorted(alive, key=lambda entry: entry.started_at)
 
 
+def sweep() -> None:
+    """Remove what workers that were killed as they began have left behind."""
+    folder = config.runtime_dir()
+    with contextlib.suppress(OSError):  # another process may be sweeping as well
+        for path in folder.iterdir():
+            name = path.name.partition(".")[0]
+            left = path.suffix in (".sock", ".secret", ".new") and not entry_path(name).exists()
+            if left and time.time() - path.stat().st_mtime > _ORPHAN_S:
+                path.unlink()
+
+
 def matching(identity: str, requested: LoadSettings) -> list[Entry]:
     """Return the living workers that hold this file with settings that suit the request.
 
@@ -141,10 +153,10 @@ def _suits(entry: Entry, requested: LoadSettings) -> bool:
 
 def is_alive(entry: Entry) -> bool:
     """Return whether the worker's process exists and is the same one."""
+    # The name is drawn at random for each worker and stands in its command line; a process's start
+    # time would do as well if setting the clock did not move it. A zombie has no command line.
     try:
-        process = psutil.Process(entry.pid)
-        same = abs(process.create_time() - entry.started_at) < _SAME_START_S
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return f"--name={entry.name}" in psutil.Process(entry.pid).cmdline()
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
@@ -160,7 +172,7 @@ def lock(identity: str) -> Iterator[None]:
     WorkerStartError
         If somebody else has held it for too long.
     """
-    folder = config.ensure(config.runtime_dir(), private=True)
+    folder = endpoint.private_folder()
     # Not a singleton and not thread-local: two threads of one process exclude each other as well.
     held = filelock.FileLock(
         folder / f"{identity}.lock", timeout=_LOCK_TIMEOUT_S, mode=0o600, thread_local=False
@@ -170,7 +182,8 @@ def lock(identity: str) -> Iterator[None]:
     except filelock.Timeout as error:
         raise WorkerStartError(
             "Another program has been starting this model for more than "
-            f"{_LOCK_TIMEOUT_S:.0f} seconds. Try again, or look for it with `gguf-widgets ps`."
+            f"{_LOCK_TIMEOUT_S:.0f} seconds. Try again; if that does not help, restart the "
+            "notebooks that use this model."
         ) from error
     try:
         yield

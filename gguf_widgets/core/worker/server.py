@@ -24,6 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
@@ -66,10 +67,11 @@ class _State(Enum):
     ENDING = auto()
 
 
+@dataclass(frozen=True, kw_only=True)
 class ServerOptions:
     """What the server is told from outside.
 
-    Parameters
+    Attributes
     ----------
     backend : str
         Named in every Welcome.
@@ -87,24 +89,13 @@ class ServerOptions:
         Takes the worker out of the registry and removes its socket; called when it begins to end.
     """
 
-    def __init__(
-        self,
-        *,
-        backend: str,
-        secret: str,
-        keep_alive_s: float,
-        first_client_s: float,
-        still_registered: Callable[[], bool],
-        on_ready: Callable[[LoadedModel], None],
-        on_unlist: Callable[[], None],
-    ) -> None:
-        self.backend = backend
-        self.secret = secret
-        self.keep_alive_s = keep_alive_s
-        self.first_client_s = first_client_s
-        self.still_registered = still_registered
-        self.on_ready = on_ready
-        self.on_unlist = on_unlist
+    backend: str
+    secret: str
+    keep_alive_s: float
+    first_client_s: float
+    still_registered: Callable[[], bool]
+    on_ready: Callable[[LoadedModel], None]
+    on_unlist: Callable[[], None]
 
 
 class Server:
@@ -144,6 +135,7 @@ class Server:
     async def run(self, listener: socket.socket) -> int:
         """Serve until the end; return the exit status."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._on_loop_error)
         self._ended = asyncio.Event()
         make: Callable[..., Any] = (
             self._loop.create_unix_server
@@ -367,6 +359,12 @@ class Server:
                 )
             )
         self.end("the engine failed", status=70)
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # A callback that failed may have been an answer: end, rather than leave somebody waiting.
+        loop.default_exception_handler(context)
+        if context.get("exception") is not None:
+            self.end("it met an error of its own", status=70)
 
     def _end_soon(self, reason: str) -> None:
         # One turn later, so that the failure is on its way before the goodbye.

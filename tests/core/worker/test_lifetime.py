@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,7 +66,7 @@ scripted.ScriptedBackend.open = classmethod(open)
 
 
 def _workers(home: Path) -> list[psutil.Process]:
-    return [p for p in processes_of(home) if "gguf_widgets.core.worker" in p.cmdline()]
+    return processes_of(home, "gguf_widgets.core.worker")
 
 
 class Kernel:
@@ -214,8 +215,8 @@ def test_a_number_taken_over_by_another_process_is_not_taken_for_the_worker(
     listener.close()
     entry = Entry(
         name="old",
-        pid=os.getpid(),  # alive, but it began at another time
-        started_at=psutil.Process().create_time() - 3600,
+        pid=os.getpid(),  # alive, but not the worker
+        started_at=psutil.Process().create_time(),
         protocol_version=protocol.PROTOCOL_VERSION,
         package_version="0",
         identity="x",
@@ -411,6 +412,30 @@ def test_a_worker_that_cannot_even_start_says_so_with_its_last_words(
     in_worker("raise SystemExit('the disk is on fire')")
     with pytest.raises(WorkerStartError, match="the disk is on fire"):
         manager.load()
+
+
+def test_a_folder_for_sockets_that_is_not_private_is_refused(
+    manager: ModelManager, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = home / "elsewhere"
+    elsewhere.mkdir()
+    link = home / "link"
+    link.symlink_to(elsewhere)
+    monkeypatch.setattr(config, "runtime_dir", lambda: link)
+    with pytest.raises(WorkerStartError, match="is not a folder of yours"):
+        manager.load()
+
+
+def test_what_a_worker_killed_as_it_began_left_is_swept_away(manager: ModelManager) -> None:
+    folder = endpoint.private_folder()
+    for name, age_s in (("old.sock", 7200), ("old.secret", 7200), ("new.sock", 0)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age_s,) * 2)
+    manager.load()
+    assert [path.name for path in sorted(folder.glob("*.s*")) if path.stem in ("old", "new")] == [
+        "new.sock"
+    ]
+    (folder / "new.sock").unlink()
 
 
 def test_logs_of_old_workers_are_limited(manager: ModelManager) -> None:

@@ -24,8 +24,9 @@ from gguf_widgets.core.types import (
     Timings,
     Usage,
 )
-from gguf_widgets.core.worker import protocol
-from gguf_widgets.core.worker.protocol import FrameReader, Prompt
+from gguf_widgets.core.worker import framing, protocol
+from gguf_widgets.core.worker.framing import FrameReader
+from gguf_widgets.core.worker.protocol import Prompt
 
 CLIENT_MESSAGES = [
     protocol.Hello(protocol_version=1, package_version="0.1.0", nonce="n", proof="p"),
@@ -90,12 +91,12 @@ def _payload(frame: bytes) -> bytes:
 
 @pytest.mark.parametrize("message", CLIENT_MESSAGES, ids=lambda m: type(m).__name__)
 def test_what_a_client_says_arrives_as_it_was(message: object) -> None:
-    assert protocol.decode_client_message(_payload(protocol.encode(message))) == message
+    assert framing.decode_client_message(_payload(framing.encode(message))) == message
 
 
 @pytest.mark.parametrize("message", SERVER_MESSAGES, ids=lambda m: type(m).__name__)
 def test_what_a_worker_says_arrives_as_it_was(message: object) -> None:
-    assert protocol.decode_server_message(_payload(protocol.encode(message))) == message
+    assert framing.decode_server_message(_payload(framing.encode(message))) == message
 
 
 def test_the_effective_settings_arrive_as_they_were() -> None:
@@ -118,18 +119,18 @@ def test_frames_come_out_whole_however_the_stream_is_cut(
 
 @given(st.binary(max_size=400))
 def test_bytes_from_a_stranger_can_only_be_a_message_or_a_protocol_error(data: bytes) -> None:
-    for decode in (protocol.decode_client_message, protocol.decode_server_message):
+    for decode in (framing.decode_client_message, framing.decode_server_message):
         with contextlib.suppress(ProtocolError):
             decode(data)
-    protocol.request_id_of(data)
+    framing.request_id_of(data)
     with contextlib.suppress(ProtocolError):
         list(FrameReader(limit=1000).feed(data))
 
 
 def test_bytes_nested_without_end_are_a_protocol_error() -> None:
     with pytest.raises(ProtocolError):
-        protocol.decode_client_message(b"\x81\xa4type" + b"\x91" * 200_000)
-    assert protocol.request_id_of(b"\x91" * 200_000) is None
+        framing.decode_client_message(b"\x81\xa4type" + b"\x91" * 200_000)
+    assert framing.request_id_of(b"\x91" * 200_000) is None
 
 
 def test_an_announced_length_over_the_limit_is_refused_before_anything_is_kept() -> None:
@@ -140,13 +141,13 @@ def test_an_announced_length_over_the_limit_is_refused_before_anything_is_kept()
 
 def test_half_a_character_is_refused_where_it_is_sent() -> None:
     with pytest.raises(InvalidValueError, match=r"half a character \(U\+D83D at position 2\)"):
-        protocol.encode(protocol.Tokenize(request_id="c1-1", text="ab\ud83d"))
+        framing.encode(protocol.Tokenize(request_id="c1-1", text="ab\ud83d"))
 
 
 def test_a_request_over_the_limit_is_refused_where_it_is_sent() -> None:
-    text = "x" * (protocol.MAX_MESSAGE_BYTES + 1)
+    text = "x" * (framing.MAX_MESSAGE_BYTES + 1)
     with pytest.raises(InvalidValueError, match="at most 33,554,432"):
-        protocol.encode(protocol.Tokenize(request_id="c1-1", text=text))
+        framing.encode(protocol.Tokenize(request_id="c1-1", text=text))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from gguf_widgets.core.types import (
     SamplingSettings,
     TextDelta,
 )
-from gguf_widgets.core.worker import endpoint, protocol, registry
+from gguf_widgets.core.worker import endpoint, framing, protocol, registry
 from gguf_widgets.core.worker.protocol import Prompt
 
 STORY = Prompt(messages=[Message(role="user", content="Tell me a story")])
@@ -35,7 +35,7 @@ class Peer:
 
     def __init__(self, *, timeout_s: float = 10.0, receive_buffer: int | None = None) -> None:
         (self.entry,) = registry.list_workers()
-        self.reader = protocol.FrameReader()
+        self.reader = framing.FrameReader()
         self.inbox: list[Any] = []
         self.id = ""
         if receive_buffer is None:
@@ -54,7 +54,7 @@ class Peer:
         self.socket.close()
 
     def send(self, message: Any) -> None:
-        self.socket.sendall(protocol.encode(message))
+        self.socket.sendall(framing.encode(message))
 
     def receive(self) -> Any:
         """Return the next message; None at the end."""
@@ -65,7 +65,7 @@ class Peer:
                 return None
             if not data:
                 return None
-            self.inbox += [protocol.decode_server_message(p) for p in self.reader.feed(data)]
+            self.inbox += [framing.decode_server_message(p) for p in self.reader.feed(data)]
         return self.inbox.pop(0)
 
     def hello(self, **changes: Any) -> Any:
@@ -191,14 +191,14 @@ def test_another_protocol_version_is_told_so_in_words(model: Model) -> None:
         refused = peer.hello(protocol_version=protocol.PROTOCOL_VERSION + 1)
         assert isinstance(refused, protocol.Refused)
         assert "a newer gguf-widgets" in refused.error["message"]
-        assert "gguf-widgets stop" in str(from_wire(refused.error))
+        assert "restart that notebook" in str(from_wire(refused.error))
         assert peer.receive() is None
 
 
 def test_whoever_does_not_begin_with_a_short_hello_is_cut_off(model: Model) -> None:
     strangers = [
-        protocol.encode(protocol.Stop(reason="I said so")),
-        (protocol.MAX_HELLO_BYTES + 1).to_bytes(4, "big"),
+        framing.encode(protocol.Stop(reason="I said so")),
+        (framing.MAX_HELLO_BYTES + 1).to_bytes(4, "big"),
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"",
     ]
