@@ -7,6 +7,7 @@ notebooks come from (`notebooks`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gguf_widgets.dashboard.quick_import import without_iri_grammar
 
 __all__ = ["lab_arguments", "open_lab"]
 
+_DEFAULTS = Path(__file__).parent / "jupyter"
 _FIRST = "01_first_chat.ipynb"
 
 
@@ -39,6 +41,12 @@ def open_lab(
     extra : sequence of str
         Arguments handed to JupyterLab as they are; they win over ours.
     """
+    # Defaults that a person's own settings still win over: no question about news, no look for
+    # updates.
+    others = os.environ.get("JUPYTER_CONFIG_PATH")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
+        [str(_DEFAULTS), *([others] if others else [])]
+    )
     with without_iri_grammar():
         from jupyterlab.labapp import LabApp  # type: ignore[import-untyped]  # it has no types
     LabApp.launch_instance(

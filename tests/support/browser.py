@@ -135,6 +135,11 @@ class Chat:
         self.input = watched.gw("chat-input")
         self.stop = watched.gw("chat-stop")
 
+    def wait_until_shown(self) -> None:
+        """Wait until the box shows what there is: messages, or that there are none yet."""
+        shown = '[data-gw="chat-message"]:visible, [data-gw="chat-empty"]:visible'
+        self.page.locator(shown).first.wait_for(timeout=LONG_MS)
+
     def load_demo(self) -> None:
         """Load the bundled model in the picker and wait until it is there."""
         row = self.watched.gw("picker-row", name="demo")

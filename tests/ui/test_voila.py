@@ -149,7 +149,7 @@ def test_a_killed_kernel_is_said_on_the_page_and_a_reload_brings_everything_back
 ) -> None:
     watched = open_page(site.url)
     chat = Chat(watched)
-    chat.answers().or_(watched.gw("chat-empty")).first.wait_for(timeout=LONG_MS)
+    chat.wait_until_shown()
     before = chat.questions()
     expect(watched.gw("gw-disconnected")).to_have_count(0)
     for kernel in person.kernels():
@@ -157,7 +157,7 @@ def test_a_killed_kernel_is_said_on_the_page_and_a_reload_brings_everything_back
     psutil.wait_procs(person.kernels(), timeout=10)
     watched.gw("gw-disconnected").first.wait_for(timeout=LONG_MS)
     watched.page.reload(wait_until="commit")
-    chat.answers().or_(watched.gw("chat-empty")).first.wait_for(timeout=LONG_MS)
+    chat.wait_until_shown()
     expect(watched.gw("gw-disconnected")).to_have_count(0)
     assert chat.questions() == before
     assert watched.hosts == {"localhost"}
