@@ -388,11 +388,23 @@ class ChatInterface:
 
     async def asend(self, text: str, **sampling: Any) -> Reply:
         """Send a message and wait for the reply without blocking; cancelling stops the answer."""
-        answer = await asyncio.to_thread(self._begin, text, sampling)
+        cancelled = threading.Event()
+        begun: list[Answer] = []
+
+        def begin() -> Answer:
+            begun.append(self._begin(text, sampling))
+            if cancelled.is_set():
+                begun[0].stop()
+            return begun[0]
+
         try:
+            answer = await asyncio.to_thread(begin)
             return await asyncio.wrap_future(answer.future)
         except asyncio.CancelledError:
-            answer.stop()
+            # The thread cannot be called back; whichever of the two comes second stops the answer.
+            cancelled.set()
+            for answer in begun:
+                answer.stop()
             raise
 
     def stream(self, text: str, **sampling: Any) -> ChatStream:
