@@ -22,22 +22,18 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import msgspec
 
 from gguf_widgets.core.chat_answer import Answer, ChatModel, ChatStream
-from gguf_widgets.core.chat_events import Observers
 from gguf_widgets.core.chat_follow import Follower
 from gguf_widgets.core.chat_prompt import prompt_for
 from gguf_widgets.core.chat_saver import Saver
-from gguf_widgets.core.chat_settings import ChatSettings
+from gguf_widgets.core.chat_state import ChatState
 from gguf_widgets.core.chat_types import (
-    ChatEvent,
     ChatMessage,
-    ChatSnapshot,
-    ContextUse,
     EventKind,
     MessageStatus,
     Phase,
@@ -47,10 +43,7 @@ from gguf_widgets.core.chat_types import (
 from gguf_widgets.core.errors import InvalidValueError, RequestError, StoreError
 from gguf_widgets.core.store.conversations import Conversations, new_id
 from gguf_widgets.core.store.store import Store, default_store
-from gguf_widgets.core.types import Message, PrefillProgress, Reply, SamplingSettings, TextDelta
-
-if TYPE_CHECKING:
-    import pandas as pd
+from gguf_widgets.core.types import PrefillProgress, Reply, TextDelta
 
 __all__ = ["ChatInterface"]
 
@@ -59,7 +52,7 @@ _CLOSE_WAIT_S = 10.0
 _log = logging.getLogger(__name__)
 
 
-class ChatInterface:
+class ChatInterface(ChatState):
     """A conversation with a model.
 
     Parameters
@@ -102,167 +95,24 @@ class ChatInterface:
         store: Store | None = None,
         **sampling: Any,
     ) -> None:
-        self._lock = threading.RLock()
-        self._observers = Observers()
-        self._model = model
-        self._settings = ChatSettings(model_type, system, sampling)
+        super().__init__(model, system, model_type, sampling)
         self.store = store if store is not None else default_store()
         self._conversations = Conversations(self.store)
         self._saver = Saver(self._conversations, self._notice)
         self._follower: Follower | None = None
-        self._conversation_id: str | None = None
-        self._title = ""
-        self._messages: list[ChatMessage] = []
-        self._answer: Answer | None = None
         self._ending: set[Answer] = set()  # stopped answers of conversations that were left
-        self._notices: list[str] = []
         self._closed = False
         if conversation_id is not None:
             self.open(conversation_id)
             if system is not None:
                 self.system = system
 
-    # -- settings ---------------------------------------------------------------------------------
-
-    @property
-    def model(self) -> ChatModel | None:
-        """Who answers; a change counts from the next message."""
-        return self._model
-
-    @model.setter
-    def model(self, model: ChatModel | None) -> None:
-        self._model = model
-        self._emit(EventKind.MODEL)
-
-    @property
-    def system(self) -> str | None:
-        """The system prompt of the next message; None sends none.
-
-        Set it to None to take the one of the model type, to "" to send none.
-        """
-        return self._settings.system
-
-    @system.setter
-    def system(self, system: str | None) -> None:
-        with self._lock:
-            self._settings.system = system
-        self._emit(EventKind.MODEL)
-
-    @property
-    def model_type(self) -> str:
-        """The preset in use."""
-        return self._settings.model_type
-
-    @model_type.setter
-    def model_type(self, name: str) -> None:
-        with self._lock:
-            self._settings.model_type = name
-        self._emit(EventKind.MODEL)
-
-    @property
-    def sampling(self) -> SamplingSettings:
-        """The sampling settings of the next message.
-
-        Set it to `SamplingSettings` to use exactly these, or to a dict to change some settings of
-        the preset; ``{}`` goes back to the preset.
-        """
-        return self._settings.sampling
-
-    @sampling.setter
-    def sampling(self, sampling: SamplingSettings | Mapping[str, Any]) -> None:
-        with self._lock:
-            self._settings.sampling = sampling
-        self._emit(EventKind.MODEL)
-
-    # -- the conversation -------------------------------------------------------------------------
-
-    @property
-    def conversation_id(self) -> str | None:
-        """The conversation's id in the store; None before its first message."""
-        return self._conversation_id
-
-    @property
-    def title(self) -> str:
-        """The conversation's title, from its first message."""
-        return self._title
-
-    @property
-    def messages(self) -> list[ChatMessage]:
-        """The messages on screen, oldest first; an answer being written with what has arrived."""
-        with self._lock:
-            answer = self._answer
-            if answer is None:
-                return list(self._messages)
-            return [
-                answer.current if message.id == answer.message.id else message
-                for message in self._messages
-            ]
-
-    @property
-    def busy(self) -> bool:
-        """Whether an answer is being written."""
-        return self._answer is not None
-
-    @property
-    def context_used(self) -> ContextUse:
-        """Tokens of the context that the conversation fills, and how many the model has.
-
-        The count is that of the last answer's request; 0 before any. ``available`` is None without
-        a model.
-        """
-        with self._lock:
-            available = self._model.settings.n_ctx if self._model is not None else None
-            answer = self._answer
-            used = answer.num_context_tokens if answer is not None else None
-            if used is None:
-                usages = (message.usage for message in reversed(self._messages))
-                used = next((usage.num_context_tokens for usage in usages if usage), 0)
-            return ContextUse(used, available)
-
-    def prompt_messages(self) -> list[Message]:
-        """Return what the model would be sent with the next message (see `chat_prompt`)."""
-        return prompt_for(self.messages, self.system).messages
-
-    def snapshot(self) -> ChatSnapshot:
-        """Return the whole state, for a page that begins to show this chat."""
-        with self._lock:
-            answer = self._answer
-            messages = self.messages
-            progress = answer.progress if answer is not None else None
-            return ChatSnapshot(
-                seq=self._observers.seq,
-                conversation_id=self._conversation_id,
-                title=self._title,
-                messages=messages,
-                busy=answer is not None,
-                phase=answer.phase if answer is not None else None,
-                num_done=progress.num_done if progress is not None else None,
-                num_total=progress.num_total if progress is not None else None,
-                context=self.context_used,
-                model_name=self._model.name if self._model is not None else None,
-                model_type=self.model_type,
-                system=self.system,
-                sampling=self.sampling,
-                left_out=prompt_for(messages, None).left_out,
-                notices=list(self._notices),
-            )
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the messages as a table, one row a message.
-
-        Columns: ``role``, ``content``, ``status``, ``finish_reason``, ``created`` (UTC),
-        ``model``, ``seed``, ``num_prompt_tokens``, ``num_cached_tokens``,
-        ``num_completion_tokens``, ``ttft_s``, ``total_s``, ``decode_tok_per_s``, ``error``, ``id``,
-        ``parent_id``.
-        """
-        from gguf_widgets.core.chat_frame import to_frame
-
-        return to_frame(self.messages)
-
     def clear(self) -> None:
         """Begin a new conversation; the old one stays in the store. A running answer is stopped."""
         with self._lock:
-            self._leave()
+            left = self._leave()
+        if left is not None:
+            left.stop()
         self._emit(EventKind.RESET)
 
     def open(self, conversation_id: str) -> None:
@@ -283,7 +133,7 @@ class ChatInterface:
         conversation = self._conversations.get(conversation_id)
         messages = self._conversations.path(conversation_id)
         with self._lock:
-            self._leave()
+            left = self._leave()
             self._conversation_id = conversation.id
             self._title = conversation.title
             self._messages = messages
@@ -293,6 +143,8 @@ class ChatInterface:
             except InvalidValueError:
                 # Of a later version, or a preset that is gone; its system prompt was kept.
                 _log.info("The model type %r is not known here", conversation.model_type)
+        if left is not None:
+            left.stop()
         self._emit(EventKind.RESET)
         self._follow()
 
@@ -440,24 +292,6 @@ class ChatInterface:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    # -- observing --------------------------------------------------------------------------------
-
-    def subscribe(self, callback: Callable[[ChatEvent], None]) -> Callable[[], None]:
-        """Call `callback` with every `ChatEvent` from now on; return what ends that.
-
-        It is called from the thread in which things happen and should return quickly: the answer
-        waits for it.
-        """
-        return self._observers.subscribe(callback)
-
-    def _emit(self, kind: EventKind, **fields: Any) -> None:
-        self._observers.emit(kind, **fields)
-
-    def _notice(self, text: str) -> None:
-        with self._lock:
-            self._notices = [*self._notices[-9:], text]
-        self._emit(EventKind.NOTICE, text=text)
-
     # -- an answer's life --------------------------------------------------------------------------
 
     def _begin(
@@ -551,18 +385,21 @@ class ChatInterface:
             ) from error
         return self._conversation_id
 
-    def _leave(self) -> None:
-        """Forget the conversation; a running answer ends by itself and is kept in the store."""
-        if self._answer is not None:
-            self._ending.add(self._answer)
-            self._answer.stop()
-            self._answer = None
+    def _leave(self) -> Answer | None:
+        """Forget the conversation; return its answer, to be stopped without the lock.
+
+        It ends by itself then, and is kept in the store.
+        """
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            self._ending.add(answer)
         if self._follower is not None:
             self._follower.stop()
             self._follower = None
         self._conversation_id = None
         self._title = ""
         self._messages = []
+        return answer
 
     # Listener: these three are called from the answer's threads.
 
@@ -580,14 +417,20 @@ class ChatInterface:
 
     def text_arrived(self, answer: Answer, delta: TextDelta) -> None:
         """Keep the new text and tell the observers; called by the answer."""
-        if answer is self._answer:
-            self._emit(
-                EventKind.DELTA,
-                message_id=answer.message.id,
-                text=delta.text,
-                phase=Phase.WRITING,
-                num_completion_tokens=delta.num_completion_tokens,
-            )
+        with self._lock:
+            answer.add(delta)
+            event = None
+            if answer is self._answer:
+                # In the same moment, or a snapshot would hold a text whose event comes later.
+                event = self._observers.number(
+                    EventKind.DELTA,
+                    message_id=answer.message.id,
+                    text=delta.text,
+                    phase=Phase.WRITING,
+                    num_completion_tokens=delta.num_completion_tokens,
+                )
+        if event is not None:
+            self._observers.tell(event)
         self._saver.progress(answer)
 
     def ended(self, answer: Answer, message: ChatMessage) -> None:
@@ -601,13 +444,6 @@ class ChatInterface:
                 self._replace(message)
         if shown:
             self._emit(EventKind.UPDATED, message=message, message_id=message.id)
-
-    def _replace(self, message: ChatMessage) -> bool:
-        for index, known in enumerate(self._messages):
-            if known.id == message.id:
-                self._messages[index] = message
-                return True
-        return False
 
     # -- an answer that another window writes ------------------------------------------------------
 
@@ -627,22 +463,20 @@ class ChatInterface:
                 return
             before = follower.message.content
             self._replace(message)
-            going_on = message.status is MessageStatus.STREAMING
-            if not going_on:
+            if message.status is not MessageStatus.STREAMING:
                 self._follower = None
-        if going_on and message.content.startswith(before):
-            self._emit(
-                EventKind.DELTA,
-                message_id=message.id,
-                text=message.content[len(before) :],
-                phase=Phase.WRITING,
-            )
-        else:
-            self._emit(EventKind.UPDATED, message=message, message_id=message.id)
-
-    def __repr__(self) -> str:
-        model = self._model.name if self._model is not None else "no model"
-        return f"<ChatInterface {self._title!r}, {len(self._messages)} messages, {model}>"
+            if self._follower is not None and message.content.startswith(before):
+                event = self._observers.number(
+                    EventKind.DELTA,
+                    message_id=message.id,
+                    text=message.content[len(before) :],
+                    phase=Phase.WRITING,
+                )
+            else:
+                event = self._observers.number(
+                    EventKind.UPDATED, message=message, message_id=message.id
+                )
+        self._observers.tell(event)
 
 
 def _checked_text(text: str) -> str:

@@ -95,7 +95,7 @@ class Listener(Protocol):
         """`answer.phase` or `answer.progress` has changed."""
 
     def text_arrived(self, answer: Answer, delta: TextDelta) -> None:
-        """`delta` has been added to the text."""
+        """Take `delta` in with `answer.add`, in one moment with whatever tells of it."""
 
     def ended(self, answer: Answer, message: ChatMessage) -> None:
         """Take the answer in its last form; called exactly once."""
@@ -169,10 +169,19 @@ class Answer:
         progress = self.progress
         return progress.num_total + self.num_completion_tokens if progress is not None else None
 
+    def add(self, delta: TextDelta) -> None:
+        """Add text at the end; for the listener."""
+        with self._lock:
+            self._pieces.append(delta.text)
+            self.num_completion_tokens = delta.num_completion_tokens
+
     def start(self) -> None:
         """Begin, on a thread of its own."""
         self.future.set_running_or_notify_cancel()
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the system has no thread left
+            self._end(None, RequestError(f"The answer could not be begun: {error}. Try again."))
 
     def stop(self) -> None:
         """End the answer soon, keeping what has arrived; again or after its end it does nothing."""
@@ -219,6 +228,9 @@ class Answer:
                 f"The answer failed in a way that was not expected: {type(unknown).__name__}: "
                 f"{unknown}"
             )
+        self._end(reply, error)
+
+    def _end(self, reply: Reply | None, error: GgufWidgetsError | None) -> None:
         self._reading_over.set()
         message = self._last_form(reply, error)
         try:
@@ -247,9 +259,6 @@ class Answer:
                     self._reading_over.set()
                     self.phase = Phase.WRITING
                     self._listener.phase_changed(self)
-                with self._lock:
-                    self._pieces.append(delta.text)
-                self.num_completion_tokens = delta.num_completion_tokens
                 self._listener.text_arrived(self, delta)
                 if self._deltas is not None:
                     self._deltas.put(delta)

@@ -44,14 +44,22 @@ class Observers:
         with self._lock:
             self._callbacks.clear()
 
-    def emit(self, kind: EventKind, **fields: Any) -> None:
-        """Number an event and tell everybody, one after another."""
+    def number(self, kind: EventKind, **fields: Any) -> ChatEvent:
+        """Make an event and give it the next number.
+
+        What it tells must become visible in the same moment: the caller holds the lock under which
+        snapshots are taken.
+        """
         with self._lock:
             self.seq += 1
-            event = ChatEvent(kind=kind, seq=self.seq, **fields)
+            return ChatEvent(kind=kind, seq=self.seq, **fields)
+
+    def tell(self, event: ChatEvent) -> None:
+        """Call everybody, one after another; the caller holds no lock."""
+        with self._lock:
             callbacks = list(self._callbacks)
         for callback in callbacks:
             try:
                 callback(event)
             except Exception:  # noqa: BLE001 - whatever it is, the answer must go on
-                _log.exception("An observer of a chat failed at the event %r", kind.value)
+                _log.exception("An observer of a chat failed at the event %r", event.kind.value)

@@ -258,6 +258,24 @@ def test_a_snapshot_in_the_middle_has_what_arrived(make: Any, store: Store) -> N
     watcher.wait_end()
 
 
+def test_a_snapshot_holds_exactly_what_the_events_up_to_it_told(make: Any) -> None:
+    # A page takes a snapshot at any moment and goes on with the events after it: nothing may be
+    # missing, and nothing come twice.
+    model = FakeModel([f"{number} " for number in range(2000)])
+    chat = make(model)
+    watcher = Watcher(chat)
+    chat.start("Count")
+    shots = [chat.snapshot()]
+    while chat.busy:
+        shots.append(chat.snapshot())
+    watcher.wait_end()
+    deltas = [event for event in watcher.events if event.kind is EventKind.DELTA]
+    assert len(deltas) == 2000
+    for shot in shots:
+        told = "".join(event.text for event in deltas if event.seq <= shot.seq)
+        assert shot.messages[1].content == told
+
+
 def test_stop_keeps_what_had_arrived_and_the_model_sees_it_next(make: Any) -> None:
     model = FakeModel()
     chat = make(model)

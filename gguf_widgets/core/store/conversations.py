@@ -226,7 +226,9 @@ class Conversations:
                     tuple(columns.values()),
                 )
                 connection.execute(
-                    "UPDATE conversation SET active_leaf_id = ?, updated_at = ? WHERE id = ?",
+                    # Whoever goes on with a conversation that was deleted meanwhile wants it back.
+                    "UPDATE conversation SET active_leaf_id = ?, updated_at = ?, "
+                    "deleted_at = NULL WHERE id = ?",
                     (message.id, message.created_at, message.conversation_id),
                 )
 
