@@ -45,7 +45,8 @@ test: $(STAMPS)/test $(STAMPS)/browser
 	@$(INSTALL) engine --must
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(STAMPS)/dev
+# The type checker reads the engine's own types, so it is installed for this, too.
+check: $(STAMPS)/dev engine
 	@.ci/check.sh $(BIN)
 
 bench: $(STAMPS)/bench
