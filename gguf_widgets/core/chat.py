@@ -25,9 +25,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Self
 
-import msgspec
-
-from gguf_widgets.core.chat_answer import Answer, ChatModel, ChatStream
+from gguf_widgets.core.chat_answer import Answer, ChatModel, ChatStream, describe
 from gguf_widgets.core.chat_follow import Follower
 from gguf_widgets.core.chat_prompt import prompt_for
 from gguf_widgets.core.chat_saver import Saver
@@ -343,7 +341,7 @@ class ChatInterface(ChatState):
             status=MessageStatus.STREAMING,
             created_at=time.time(),
             model_name=model.name,
-            model=_describe(model),
+            model=describe(model),
             sampling=settings,
         )
         prompt = prompt_for(line, self.system).messages
@@ -370,7 +368,7 @@ class ChatInterface(ChatState):
             "system": self.system,
             "model_type": self.model_type,
             "model_name": model.name,
-            "model": _describe(model),
+            "model": describe(model),
         }
         if self._conversation_id is None:
             return self._conversations.create(title=title_from(content), **about).id
@@ -485,19 +483,3 @@ def _checked_text(text: str) -> str:
     if not text.strip():
         raise InvalidValueError("The message is empty. Write something first.")
     return well_formed(text)
-
-
-def _describe(model: ChatModel) -> dict[str, Any]:
-    """Return what identifies the model and how it was loaded, for whoever repeats this."""
-    info = model.info
-    described: dict[str, Any] = {
-        "path": info.path,
-        "name": info.name,
-        "architecture": info.architecture,
-        "size_bytes": info.size_bytes,
-        "num_parameters": info.num_parameters,
-        "quantization": info.quantization,
-        "backend": info.backend,
-        "settings": model.settings.to_dict(),
-    }
-    return msgspec.to_builtins(described)  # type: ignore[no-any-return]

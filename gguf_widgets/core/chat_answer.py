@@ -31,7 +31,7 @@ from gguf_widgets.core.types import (
     TextDelta,
 )
 
-__all__ = ["Answer", "AnswerStream", "ChatModel", "ChatStream", "Listener"]
+__all__ = ["Answer", "AnswerStream", "ChatModel", "ChatStream", "Listener", "describe"]
 
 _PROGRESS_EVERY_S = 0.1
 _STOP_WAIT_S = 5.0
@@ -86,6 +86,22 @@ class ChatModel(Protocol):
 
     def stream(self, messages: list[Message], /, **sampling: Any) -> AnswerStream:
         """Begin an answer."""
+
+
+def describe(model: ChatModel) -> dict[str, Any]:
+    """Return what identifies the model and how it was loaded, for whoever repeats this."""
+    info = model.info
+    described: dict[str, Any] = {
+        "path": info.path,
+        "name": info.name,
+        "architecture": info.architecture,
+        "size_bytes": info.size_bytes,
+        "num_parameters": info.num_parameters,
+        "quantization": info.quantization,
+        "backend": info.backend,
+        "settings": model.settings.to_dict(),
+    }
+    return msgspec.to_builtins(described)  # type: ignore[no-any-return]
 
 
 class Listener(Protocol):
