@@ -48,7 +48,8 @@ _MOST_MISSING: Final = 1 << 40
 
 _WINDOW: Final = 1 << 16
 _SMALL_COUNT: Final = 4096
-_STUMBLE: Final = 256
+_BY_HAND: Final = 256
+_MOST_BY_HAND: Final = 64
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -255,19 +256,19 @@ class Cursor:
     def _skip_texts(self, count: int) -> None:
         """Step over `count` texts: in blocks where they are short, else one by one."""
         if count >= _SMALL_COUNT:
-            stumble = _STUMBLE
-            while count > stumble:
-                done = self._skip_short_texts(count)
+            by_hand = _BY_HAND
+            while count > by_hand:
+                done, in_vain = self._skip_block(count)
                 count -= done
-                if done >= _STUMBLE:
-                    stumble = _STUMBLE
+                if not in_vain:
+                    by_hand = _BY_HAND
                 elif count:
-                    # A long text, or zeros inside one: get past it by hand, then try again, each
+                    # Long texts, or zeros inside them: go by hand for a while, then try again, each
                     # time later if that was in vain.
-                    by_hand = min(count, stumble)
-                    self._skip_each_text(by_hand)
-                    count -= by_hand
-                    stumble *= 2
+                    stretch = min(count, by_hand)
+                    self._skip_each_text(stretch)
+                    count -= stretch
+                    by_hand *= 2
         self._skip_each_text(count)
 
     def _skip_each_text(self, count: int) -> None:
@@ -282,26 +283,39 @@ class Cursor:
             raise self.cut_short(pos - self.size)
         self.pos = pos
 
-    def _skip_short_texts(self, most: int) -> int:
-        """Step over texts under 256 bytes within one window; return how many that were.
+    def _skip_block(self, most: int) -> tuple[int, bool]:
+        """Step over texts within one window; return how many, and whether blocks were no use here.
 
-        The length of such a text is one byte and seven zeros. Every place that looks like one is
-        found; they are the real ones as long as each leads exactly to the next, the first being
-        where we stand. So a text that holds seven zeros itself stops the run and fools nobody.
+        The length of a text under 256 bytes is one byte and seven zeros. Every place in the window
+        that looks like one is found; they are the real ones as long as each leads exactly to the
+        next, the first being where we stand. Where that chain breaks (at a long text, or at one
+        that holds seven zeros itself) the next step is taken by hand: nothing can lead it astray.
         """
         import numpy as np  # Late: only files with a real vocabulary need it (0.1 s to import).
 
-        window = np.frombuffer(self.data[self.pos : self.pos + _WINDOW], np.uint8)
+        block = self.data[self.pos : self.pos + _WINDOW]
+        window = np.frombuffer(block, np.uint8)
         zero = window == 0
         zero = zero[:-1] & zero[1:]  # two zeros from here on
         zero = zero[:-2] & zero[2:]  # four
         zero = zero[:-3] & zero[3:]  # seven
-        starts = np.flatnonzero(zero) - 1
-        if starts.size < 2 or starts[0] != 0:
-            return 0
+        starts = np.flatnonzero(zero[1:])
         ends = starts[:-1] + window[starts[:-1]] + 8
-        broken = np.flatnonzero(ends != starts[1:])
-        done = min(int(broken[0]) if broken.size else int(ends.size), most)
-        if done:
-            self.pos += int(ends[done - 1])
-        return done
+        breaks = np.append(np.flatnonzero(ends != starts[1:]), max(0, starts.size - 1))
+
+        at = done = hand = 0
+        while done < most and hand <= _MOST_BY_HAND:
+            place = int(starts.searchsorted(at))
+            if place < starts.size and starts[place] == at:
+                run = min(int(breaks[breaks.searchsorted(place)]) - place, most - done)
+                at, done = int(starts[place + run]), done + run
+                if done == most:
+                    break
+            if at + 8 > len(block):
+                break
+            end = at + 8 + _U64.unpack_from(block, at)[0]
+            if end > len(block):
+                break
+            at, done, hand = end, done + 1, hand + 1
+        self.pos += at
+        return done, done == 0 or hand > _MOST_BY_HAND
