@@ -473,7 +473,9 @@ class Engine:
         )
 
     def _finish(self, sequence: Sequence, reason: FinishReason, now: float) -> None:
-        self._end(sequence, keep=True)
+        # Nobody who wants a repeatable reply takes over a cache, so there is no use in keeping it:
+        # cells that are taken cost every decode a little, also those of others.
+        self._end(sequence, keep=not is_repeatable(sequence.request.sampling))
         self._events.append(
             Finished(request_id=sequence.request_id, reply=sequence.reply(reason, now))
         )

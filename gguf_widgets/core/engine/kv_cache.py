@@ -135,6 +135,10 @@ class KVCache:
         """Take a slot back; with `keep`, the tokens it holds, they stay until they are evicted."""
         if keep:
             self._kept[slot] = keep
+            # Kept cells slow down every decode a little (attention looks past them), so old
+            # conversations do not get more than half the cache.
+            while self.num_kept_cells > self._n_cells // 2 and len(self._kept) > 1:
+                self.evict()
         else:
             self.cut(slot, 0)
             self._empty.append(slot)

@@ -301,12 +301,25 @@ def test_the_next_turn_of_a_conversation_computes_only_what_is_new():
 
 def test_a_request_that_is_to_be_repeatable_computes_its_whole_prompt():
     engine = make()
-    for name, sampling in (("a", {}), ("b", {"seed": 7}), ("c", {"temperature": 0.0})):
+    ask(engine, "first", [5] * 60, max_tokens=5)
+    run(engine)
+    for name, sampling in (("seed", {"seed": 7}), ("greedy", {"temperature": 0.0})):
         ask(engine, name, [5] * 60, max_tokens=5, **sampling)
-        reply = run(engine)[name][-1].reply
-        assert reply.usage.num_cached_tokens == 0
-    ask(engine, "d", [5] * 60, max_tokens=5)
-    assert run(engine)["d"][-1].reply.usage.num_cached_tokens == 59
+        assert run(engine)[name][-1].reply.usage.num_cached_tokens == 0
+    ask(engine, "last", [5] * 60, max_tokens=5)
+    assert run(engine)["last"][-1].reply.usage.num_cached_tokens == 59
+
+
+def test_old_conversations_keep_no_more_than_half_the_cache():
+    engine = make(n_ctx=400, n_seq_max=8)
+    for number in range(6):
+        ask(engine, str(number), [number + 1] * 60, max_tokens=5)
+        run(engine)
+        assert engine._cache.num_kept_cells <= 200
+    assert engine._cache.num_kept_cells > 120  # the latest ones are there
+    ask(engine, "big", [9] * 350, max_tokens=5)
+    run(engine)
+    assert engine._cache.num_kept_cells == 354  # one alone may be larger
 
 
 def test_a_prompt_may_fill_the_context_exactly_and_gets_one_token():
