@@ -10,6 +10,7 @@ variable                    meaning
 ``GGUF_WIDGETS_MODELS``     more folders to look for models in, separated like ``PATH``
 ``GGUF_WIDGETS_BACKEND``    "scripted" forces the demo mode, "llama.cpp" refuses it
 ``GGUF_WIDGETS_DEMO_PACE``  the demo mode's tokens per second; 0 is as fast as possible
+``GGUF_WIDGETS_TRANSPORT``  "tcp" has workers listen on a loopback port, not on a socket file
 ==========================  =====================================================================
 """
 
@@ -34,6 +35,7 @@ __all__ = [
     "runtime_dir",
     "scripted_pace",
     "store_path",
+    "transport_override",
 ]
 
 _APP = "gguf-widgets"
@@ -86,6 +88,11 @@ def extra_model_dirs() -> list[Path]:
 def backend_override() -> str | None:
     """Return what ``GGUF_WIDGETS_BACKEND`` says, or None."""
     return os.environ.get("GGUF_WIDGETS_BACKEND") or None
+
+
+def transport_override() -> str | None:
+    """Return what ``GGUF_WIDGETS_TRANSPORT`` says, or None."""
+    return os.environ.get("GGUF_WIDGETS_TRANSPORT") or None
 
 
 def scripted_pace() -> float:

@@ -106,6 +106,8 @@ class ModelManager:
             If it needs more memory than is free.
         MissingDependencyError
             In demo mode, for any model but the demo.
+        ChatTemplateError
+            If a `chat_template` is given that does not work.
         ModelLoadError, WorkerError
             If the loading itself fails; `LoadCancelledError` if it was stopped.
         """
@@ -227,7 +229,24 @@ class ModelManager:
                     on_unload=self._unload_link,
                 )
                 self._models[link, chat_template] = model
+                is_new = True
+            else:
+                is_new = False
+        if is_new and chat_template is not None:
+            self._check_template(model, link, chat_template)
         return model
+
+    def _check_template(self, model: Model, link: WorkerLink, chat_template: str) -> None:
+        """Try a template that was asked for; if it does not work, take the loading back."""
+        try:
+            model.use_chat_template(chat_template)
+        except BaseException:
+            with self._lock:
+                self._models.pop((link, chat_template), None)
+                is_alone = all(other is not link for other, _ in self._models)
+            if is_alone:
+                self._unload_link(link)
+            raise
 
     def _unload_link(self, link: WorkerLink) -> bool:
         with self._lock:

@@ -18,6 +18,7 @@ from support.tiny_model import write_tiny_model
 from gguf_widgets.core import config, demo_mode
 from gguf_widgets.core import manager as manager_module
 from gguf_widgets.core.errors import (
+    ChatTemplateError,
     GgufWidgetsError,
     InvalidValueError,
     MissingDependencyError,
@@ -115,6 +116,20 @@ def test_a_request_that_names_what_was_chosen_joins_and_choose_joins_only_choose
     with ModelManager(keep_alive=0) as other:
         tiny_context = other.load(n_ctx=32)
         assert manager.load().pid != tiny_context.pid
+
+
+def test_a_chat_template_that_does_not_work_is_refused_and_nothing_stays_loaded(
+    manager: ModelManager, home: Path
+) -> None:
+    with pytest.raises(ChatTemplateError, match="not written correctly"):
+        manager.load(chat_template="{% for %}")
+    assert manager.loaded() == []
+    assert processes_of(home) == []
+    model = manager.load()
+    with pytest.raises(ChatTemplateError):
+        manager.load(chat_template="{{ raise_exception('no') }}")
+    assert manager.loaded() == [model]
+    assert model.chat("Hello", max_tokens=2).text
 
 
 def test_threads_that_load_at_once_get_the_same_model(manager: ModelManager) -> None:

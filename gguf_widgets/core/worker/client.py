@@ -169,6 +169,8 @@ class WorkerClient:
         WorkerBusyError
             If too much waits to be sent already.
         """
+        if self._end is not None:  # before the lock: in a forked child nobody may release it
+            raise _copy(self._end)
         request_id = f"{self._client_id}-{next(self._ids)}"
         frame = framing.encode(make(request_id))
         if len(self._unsent) > _MAX_UNSENT_BYTES:

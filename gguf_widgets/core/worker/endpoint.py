@@ -170,7 +170,7 @@ def remove_files(address: Address) -> None:
 
 
 def _wants_unix() -> bool:
-    if os.environ.get("GGUF_WIDGETS_TRANSPORT") == "tcp":
+    if config.transport_override() == "tcp":
         return False
     # asyncio has no Unix-domain servers on Windows.
     return hasattr(socket, "AF_UNIX") and sys.platform != "win32"

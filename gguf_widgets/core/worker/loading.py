@@ -141,8 +141,9 @@ def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedM
         info = info.replace(path=printable(info.path))
     backend = open_backend(spec.backend, spec.path, spec.chosen, progress)
     model = LoadedModel(engine=Engine(backend), info=info, notes=spec.notes)
-    on_progress(1.0, "Trying the chat template")
-    note = model.template_note()
-    if note is not None and spec.backend != "scripted":
-        model.notes = (*model.notes, note)
+    if spec.backend != "scripted":  # whose template is the built-in one
+        on_progress(1.0, "Trying the chat template")
+        note = model.template_note()
+        if note is not None:
+            model.notes = (*model.notes, note)
     return model

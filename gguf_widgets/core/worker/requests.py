@@ -12,9 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import psutil
 
 from gguf_widgets.core.errors import (
     GgufWidgetsError,
@@ -23,6 +26,7 @@ from gguf_widgets.core.errors import (
     to_wire,
 )
 from gguf_widgets.core.types import (
+    EngineStats,
     Failed,
     Finished,
     FinishReason,
@@ -130,6 +134,39 @@ class Requests:
 
         self._start(connection, message.request_id, work, self._answer)
 
+    def stats(
+        self,
+        connection: ClientConnection,
+        message: protocol.GetStats,
+        num_clients: int,
+        started: float,
+    ) -> None:
+        """Answer with the figures of this moment; the engine's come between two of its steps."""
+        request_id = message.request_id
+        if not self._admit(connection, request_id):
+            return
+
+        def answer(engine: EngineStats) -> None:
+            if request_id not in self._open:
+                return  # its client has gone
+            self._answer(
+                request_id,
+                protocol.Stats(
+                    request_id=request_id,
+                    engine=engine,
+                    num_clients=num_clients,
+                    num_requests=len(self._open) - 1,
+                    uptime_s=time.monotonic() - started,
+                    rss_bytes=psutil.Process().memory_info().rss,
+                ),
+            )
+
+        def deliver(engine: EngineStats) -> None:  # on the engine's thread
+            with contextlib.suppress(RuntimeError):  # the loop has ended: so has every request
+                self._loop.call_soon_threadsafe(answer, engine)
+
+        self._engine.stats(deliver)
+
     def abort(self, connection: ClientConnection, request_id: str) -> None:
         """End a request of this client; an id that is not open is ignored."""
         request = self._open.get(request_id)
@@ -186,12 +223,9 @@ class Requests:
         seed: int | None = None,
     ) -> None:
         """Run `work` in a preparing thread and `then`, with its result, on the loop."""
-        try:
-            self._check_new(connection, request_id)
-        except GgufWidgetsError as error:
-            connection.send(Failed(request_id=request_id, error=to_wire(error)))
+        request = self._admit(connection, request_id, seed)
+        if request is None:
             return
-        request = self._open[request_id] = _Open(connection, seed)
 
         def done(result: Any, error: BaseException | None) -> None:
             if request.aborted or request_id not in self._open:
@@ -213,6 +247,18 @@ class Requests:
                 self._loop.call_soon_threadsafe(done, result, failure)
 
         self._pool.submit(run)
+
+    def _admit(
+        self, connection: ClientConnection, request_id: str, seed: int | None = None
+    ) -> _Open | None:
+        """Open a request, or answer why it cannot be and return None."""
+        try:
+            self._check_new(connection, request_id)
+        except GgufWidgetsError as error:
+            connection.send(Failed(request_id=request_id, error=to_wire(error)))
+            return None
+        request = self._open[request_id] = _Open(connection, seed)
+        return request
 
     def _check_new(self, connection: ClientConnection, request_id: str) -> None:
         if not request_id.startswith(f"{connection.client_id}-") or len(request_id) > 64:

@@ -28,8 +28,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-import psutil
-
 import gguf_widgets
 from gguf_widgets.core.errors import (
     ModelLoadError,
@@ -38,7 +36,7 @@ from gguf_widgets.core.errors import (
     WorkerError,
     to_wire,
 )
-from gguf_widgets.core.types import EngineStats, Failed, GenerationEvent
+from gguf_widgets.core.types import Failed, GenerationEvent
 from gguf_widgets.core.worker import protocol
 from gguf_widgets.core.worker.connection import ClientConnection
 from gguf_widgets.core.worker.engine_thread import EngineThread
@@ -49,10 +47,8 @@ __all__ = ["Server", "ServerOptions"]
 
 _log = logging.getLogger(__name__)
 
-# How often a waiting client hears that the loading is still going on.
-_LOAD_HEARTBEAT_S = 2.0
-
-# How often the worker looks whether it is still in the registry, and at the size of its log.
+# How often a waiting client hears that the loading is still going on, and the worker looks whether
+# it is still in the registry and how long its log is.
 _HOUSEKEEPING_S = 2.0
 
 # What a client that does not read is given to take its last messages, and the engine to close.
@@ -398,23 +394,9 @@ class Server:
             case protocol.Render():
                 requests.render(connection, message)
             case protocol.GetStats():
-                self._stats(connection, message.request_id, len(requests))
+                requests.stats(connection, message, len(self._clients), self._started)
             case _:
                 raise ProtocolError(f"A {type(message).__name__} was not expected.")
-
-    def _stats(self, connection: ClientConnection, request_id: str, num_requests: int) -> None:
-        def deliver(stats: EngineStats) -> None:  # on the engine's thread
-            message = protocol.Stats(
-                request_id=request_id,
-                engine=stats,
-                num_clients=len(self._clients),
-                num_requests=num_requests,
-                uptime_s=time.monotonic() - self._started,
-                rss_bytes=psutil.Process().memory_info().rss,
-            )
-            self._call(connection.send, message)
-
-        self._engine.stats(deliver)
 
     def _leave(self, connection: ClientConnection, reason: str) -> None:
         last = len(self._clients) == 1
@@ -434,12 +416,9 @@ class Server:
             self.end(reason)
 
     async def _keep_house(self) -> None:
-        next_beat = self._loop.time()
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
-            if self._state is _State.LOADING and self._loop.time() >= next_beat:
-                next_beat = self._loop.time() + _LOAD_HEARTBEAT_S
-                self._send_progress()
+            self._send_progress()  # a sign of life while it loads, also where nothing moves
             if not self._options.still_registered():
                 # Nobody can find this worker any more; those who are here may finish.
                 self._end_if_alone("it is no longer in the registry")

@@ -221,6 +221,12 @@ def _story(status: int | None) -> str:
     name = _signal_name(-status)
     if name == "SIGKILL":
         return f"was killed (signal {-status}), as the system does when memory runs out"
+    if name == "SIGBUS":
+        # The weights are mapped from the file, so a file that shrinks takes them away.
+        return (
+            f"crashed (signal {-status}, SIGBUS), as happens when the model file is changed or cut "
+            "short while it is in use"
+        )
     return f"crashed (signal {-status}, {name})"
 
 
