@@ -30,7 +30,7 @@ from gguf_widgets.core.errors import ModelFileError
 
 REPOSITORY = Path(__file__).parents[2]
 FUZZ = REPOSITORY / "tests" / "support" / "gguf_fuzz.py"
-MUTATIONS = 24_000
+MUTATIONS = 21_000
 
 
 def fuzz(folder: Path, count: int, files: list[Path]) -> dict[str, Any]:
