@@ -46,6 +46,7 @@ class Home:
             "IPYTHONDIR": str(folder / "ipython"),
             # Works with the package installed, and from a clone where it is not.
             "PYTHONPATH": str(REPOSITORY),
+            "PYTHONFAULTHANDLER": "1",
             **switches,
         }
 
@@ -93,12 +94,21 @@ class Server:
         What the line with the address begins with, or holds.
     python : Path, optional
         The Python of another environment, instead of the tests' own.
+    ends_with : signal, default SIGINT
+        What ends it: for our own program, Ctrl+C.
     """
 
     def __init__(
-        self, home: Home, arguments: Sequence[str], announces: str, *, python: Path | None = None
+        self,
+        home: Home,
+        arguments: Sequence[str],
+        announces: str,
+        *,
+        python: Path | None = None,
+        ends_with: signal.Signals = signal.SIGINT,
     ) -> None:
         self.home = home
+        self._ends_with = ends_with
         self._announces = announces
         self.log = home.folder / f"server-{len(list(home.folder.glob('server-*')))}.log"
         with self.log.open("wb") as log:
@@ -129,14 +139,14 @@ class Server:
         """Return what the server has printed."""
         return self.log.read_text("utf-8", errors="replace")
 
-    def stop(self, how: signal.Signals = signal.SIGINT, timeout_s: float = 30.0) -> int:
+    def stop(self, how: signal.Signals | None = None, timeout_s: float = 60.0) -> int:
         """Ask the server to end as a person would, and return its exit status."""
         if self.process.poll() is None:
-            self.process.send_signal(how)
+            self.process.send_signal(how or self._ends_with)
             try:
                 return self.process.wait(timeout_s)
             except subprocess.TimeoutExpired:
-                self.process.kill()
+                self.process.send_signal(signal.SIGABRT)  # prints where each thread stands
                 self.process.wait()
                 raise AssertionError(f"The server did not end:\n{self.text()}") from None
         return self.process.returncode
@@ -163,7 +173,9 @@ def lab(home: Home, folder: Path) -> Server:
         "'--IdentityProvider.token=', '--ServerApp.password=', '--LabApp.default_url=/lab',"
         "'--ServerApp.allow_root=True', '--ServerApp.terminals_enabled=False'])"
     )
-    return Server(home, ["-c", code, str(folder)], "http://localhost")
+    # Without a terminal JupyterLab has no clean way to take a Ctrl+C; it has one for SIGTERM.
+    arguments = ["-c", code, str(folder)]
+    return Server(home, arguments, "http://localhost", ends_with=signal.SIGTERM)
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
