@@ -25,7 +25,7 @@ from gguf_widgets.core.library import ModelLibrary
 from gguf_widgets.core.manager import ModelManager, default_manager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.preferences import LAST_CONVERSATION, Preferences
-from gguf_widgets.core.store.store import default_store
+from gguf_widgets.core.store.store import Store, default_store
 from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._comm import answer_where_asked
 from gguf_widgets.widgets.chat_box import ChatBox
@@ -78,17 +78,26 @@ class Dashboard(anywidget.AnyWidget):
         self._manager = manager if manager is not None else default_manager()
         self._store = default_store(or_memory=True)
         self._preferences = Preferences(self._store)
+        try:
+            conversation = self._last_chat()
+        except StoreError as error:  # it opened and cannot be used: the page still works
+            self._store = Store.in_memory(
+                f"{error.message} What you write is kept only while this page is open."
+            )
+            self._preferences = Preferences(self._store)
+            conversation = self._last_chat()
         picker = ModelPicker(
             self._manager,
             library if library is not None else self._manager.library,
             preferences=self._preferences,
         )
-        chat = ChatBox(chat=self._last_chat())
+        chat = ChatBox(chat=conversation)
         super().__init__(
             height=f"{height}px" if isinstance(height, int) else height or "",
             picker=picker,
             chat=chat,
         )
+        self._remembered = conversation.conversation_id
         self._actor = Actor(f"Dashboard-{self.model_id[:8]}", self._work)
         self._unsubscribe = chat.chat.subscribe(self._on_chat)
         picker.observe(self._on_model, ["model", "loading"])
@@ -120,7 +129,7 @@ class Dashboard(anywidget.AnyWidget):
         if isinstance(last, str):
             try:
                 return ChatInterface(conversation_id=last, store=self._store)
-            except (InvalidValueError, StoreError):
+            except InvalidValueError:
                 self._preferences.delete(LAST_CONVERSATION)
         return ChatInterface(store=self._store)
 
@@ -146,8 +155,9 @@ class Dashboard(anywidget.AnyWidget):
             self.send({"kind": "pong", "mid": item.get("mid"), "status": self._status()})
         elif kind == "snapshot":
             self.send({"kind": "state", "state": self._state()})
-        elif kind == "chat":
-            self._preferences.set(LAST_CONVERSATION, self.chat.chat.conversation_id)
+        elif kind == "chat" and self.chat.chat.conversation_id != self._remembered:
+            self._remembered = self.chat.chat.conversation_id
+            self._preferences.set(LAST_CONVERSATION, self._remembered)
         elif kind == "dismiss":
             self._store.dismiss_notices()
 

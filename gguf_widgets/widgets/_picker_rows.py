@@ -147,7 +147,7 @@ def _offers(failure: GgufWidgetsError | None, loaded_name: str | None) -> list[C
         label = f"Unload {loaded_name} and load"
         offers.append({"label": label, "settings": {}, "force": False, "first": True})
     if isinstance(fitting, int) and fitting > 0:
-        label = f"Load with {fitting:,} tokens of context"
+        label = f"Load with {fitting:,} tokens"
         offers.append({"label": label, "settings": {"n_ctx": fitting}, "force": False})
     offers.append({"label": "Load anyway", "settings": {}, "force": True})
     return offers
@@ -158,13 +158,13 @@ def field_views(
 ) -> list[Content]:
     """Return the fields under "Settings"."""
     trained = entry.info.n_ctx_train if entry is not None and entry.info is not None else None
-    hints = {"n_ctx": f"up to {trained:,}" if trained else "chosen for you"}
+    hints = {"n_ctx": f"up to {trained:,}" if trained else "automatic"}
     return [
         {
             "name": name,
             "label": label,
             "value": remembered.get(name),
-            "hint": hints.get(name, "chosen for you"),
+            "hint": hints.get(name, "automatic"),
             "title": title,
             "shown": name != "n_gpu_layers" or has_gpu,
         }

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gguf_widgets.core.chat import ChatInterface
@@ -181,6 +181,7 @@ def test_at_most_twenty_updates_a_second_and_the_first_at_once() -> None:
     assert rate == "1,000 tokens/s"
 
 
+@settings(deadline=None)
 @given(
     pieces=st.lists(
         st.sampled_from(

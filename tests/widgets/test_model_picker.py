@@ -174,7 +174,7 @@ def test_not_enough_memory_offers_the_ways_out(page: Page, manager: SlowManager)
     row = page.row("demo")
     assert row["error"]["text"].startswith("This model needs 9.2 GB and 6.1 GB is free.")
     assert [offer["label"] for offer in row["offers"]] == [
-        "Load with 2,048 tokens of context",
+        "Load with 2,048 tokens",
         "Load anyway",
     ]
     manager.error = None

@@ -30,6 +30,7 @@
 const PING_EVERY_MS = 3000;
 const SILENCE_MS = 6000;
 const WIDE_PX = 1000;
+const PART_TRIES = 3;
 
 const SVG = "http://www.w3.org/2000/svg";
 /** Strokes on a 20 x 20 grid. @type {Record<string, string>} */
@@ -358,17 +359,30 @@ class DashboardView {
   }
 }
 
+/**
+ * Draw a part into its place; on a busy machine its code may take longer than anywidget waits.
+ * @param {Host} host @param {string} part @param {HTMLElement} place @param {AbortSignal} signal
+ */
+async function draw(host, part, place, signal) {
+  for (let left = PART_TRIES; left > 0 && !signal.aborted; left -= 1) {
+    try {
+      const widget = await host.getWidget(part);
+      if (!signal.aborted) await widget.render({ el: place, signal });
+      return;
+    } catch (error) {
+      console.warn("A part of the dashboard did not load", error);
+    }
+  }
+  if (!signal.aborted) place.append(h("p", { class: "gw-dash-missing", role: "alert", text: "This part did not load. Reload the page." }));
+}
+
 /** @param {{model: WidgetModel, el: HTMLElement, host: Host}} context */
-async function render({ model, el, host }) {
+function render({ model, el, host }) {
   const controller = new AbortController();
   const { signal } = controller;
   const view = new DashboardView(model, el, signal);
-  const draw = async (/** @type {string} */ name, /** @type {HTMLElement} */ place) => {
-    const part = await host.getWidget(model.get(name));
-    if (!signal.aborted) await part.render({ el: place, signal });
-  };
-  void draw("chat", view.work.place);
-  void draw("picker", view.panel.place);
+  void draw(host, model.get("chat"), view.work.place, signal);
+  void draw(host, model.get("picker"), view.panel.place, signal);
   return () => {
     controller.abort();
     view.root.remove();
