@@ -29,10 +29,10 @@ import numpy as np
 
 from gguf_widgets.core.engine import scheduler
 from gguf_widgets.core.engine.backend import Backend, DecodeStatus
-from gguf_widgets.core.engine.chat_template import ChatTemplate
 from gguf_widgets.core.engine.detokenizer import Detokenizer
 from gguf_widgets.core.engine.kv_cache import KVCache
 from gguf_widgets.core.engine.prompt import PromptPart, tokenize_prompt
+from gguf_widgets.core.engine.request_check import check_request, check_tokens
 from gguf_widgets.core.engine.sampler import choose_seed, is_repeatable
 from gguf_widgets.core.engine.sequence import NO_SLOT, Sequence
 from gguf_widgets.core.errors import (
@@ -123,7 +123,11 @@ class Engine:
             For a prompt longer than the context; ``n_prompt``, ``n_ctx`` and ``excess`` are in its
             details.
         """
-        self._check(request)
+        if self._closed:
+            raise InvalidValueError("The engine is closed.")
+        if request.request_id in self._by_id:
+            raise InvalidValueError(f"A request {request.request_id!r} is already under way.")
+        check_request(request, n_ctx=self._n_ctx, n_vocab=self.backend.vocabulary.n_vocab)
         num_prompt = len(request.prompt_tokens)
         # A prompt that fills the context exactly still gets one token: it needs no cell.
         max_output = max(1, self._n_ctx - num_prompt)
@@ -142,40 +146,19 @@ class Engine:
         self._by_id[request.request_id] = sequence
         self._waiting.append(sequence)
 
-    def _check(self, request: GenerateRequest) -> None:
-        request.sampling.check()
-        tokens, n_vocab = request.prompt_tokens, self.backend.vocabulary.n_vocab
-        if self._closed:
-            raise InvalidValueError("The engine is closed.")
-        if request.request_id in self._by_id:
-            raise InvalidValueError(f"A request {request.request_id!r} is already under way.")
-        if not tokens:
-            raise InvalidValueError("The prompt is empty: there is nothing to continue.")
-        for token in (min(tokens), max(tokens), *request.sampling.logit_bias):
-            if not 0 <= token < n_vocab:
-                raise InvalidValueError(
-                    f"Token {token} does not exist; this model's tokens are 0 to {n_vocab - 1}.",
-                    token=token,
-                )
-        if len(tokens) > self._n_ctx:
-            excess = len(tokens) - self._n_ctx
-            raise ContextOverflowError(
-                f"The prompt is {len(tokens)} tokens long and the context has room for"
-                f" {self._n_ctx}: {excess} too many. Shorten the prompt, or load the model with a"
-                " larger context (n_ctx).",
-                n_prompt=len(tokens),
-                n_ctx=self._n_ctx,
-                excess=excess,
-            )
-
     def abort(self, request_id: str) -> bool:
         """End a request as aborted; its last event comes from the next `step`.
+
+        Whoever hands in aborts together with `interrupt` hands in all that are there before the
+        next step: the interrupt has then served its purpose and is taken back.
 
         Returns
         -------
         bool
             False if there is no such request, which is so too when it has just ended.
         """
+        with self._interrupt_lock:
+            self._interrupt_wanted = False
         sequence = self._by_id.get(request_id)
         if sequence is None:
             return False
@@ -225,19 +208,6 @@ class Engine:
         """Turn a rendered conversation (`ChatTemplate.render_parts`) into prompt tokens."""
         return tokenize_prompt(self.backend, parts)
 
-    def open_chat_template(self) -> ChatTemplate:
-        """Make the renderer of conversations: the template asked for, else the model's own.
-
-        It is independent of the engine: any thread may use it, and its owner closes it.
-        """
-        vocabulary = self.backend.vocabulary
-        return ChatTemplate(
-            self.settings.chat_template or self.backend.chat_template,
-            vocabulary.bos_text,
-            vocabulary.eos_text,
-            control_texts=vocabulary.control_texts,
-        )
-
     def detokenize(self, tokens: Iterable[int], *, special: bool = False) -> str:
         """Turn tokens into text; with `special`, control tokens are written out.
 
@@ -247,12 +217,7 @@ class Engine:
             For a token that does not exist.
         """
         tokens = list(tokens)
-        n_vocab = self.backend.vocabulary.n_vocab
-        for token in tokens:
-            if not 0 <= token < n_vocab:
-                raise InvalidValueError(
-                    f"Token {token} does not exist; this model's tokens are 0 to {n_vocab - 1}."
-                )
+        check_tokens(tokens, self.backend.vocabulary.n_vocab)
         return self.backend.detokenize(tokens, special=special)
 
     # Steps

@@ -79,12 +79,17 @@ class LlamaBackend:
         self._samplers: set[LlamaSampler] = set()
         self._flag = ctypes.create_string_buffer(b"", 2)
         try:
-            self._model = _load_model(path, settings, on_progress)
-            self._check_kind()
-            self._context = self._make_context(settings)
+            self._open(path, settings, on_progress)
         except BaseException:
             self.close()
             raise
+
+    # Opening
+
+    def _open(self, path: Path, settings: LoadSettings, on_progress: LoadProgress | None) -> None:
+        self._model = _load_model(path, settings, on_progress)
+        self._check_kind()
+        self._context = self._make_context(settings)
         self._memory = lib.llama_get_memory(self._context)
         self._abort_callback = _strlen_callback()
         if self._abort_callback is not None:
@@ -100,8 +105,6 @@ class LlamaBackend:
         self.chat_template = template.decode("utf-8", "replace") if template else None
         self.batch = BatchArrays.empty(lib.llama_n_batch(self._context))
         self._native_batch = self._make_batch()
-
-    # Opening
 
     def _check_kind(self) -> None:
         if lib.llama_model_has_encoder(self._model) or not lib.llama_model_has_decoder(self._model):

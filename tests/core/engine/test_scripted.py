@@ -5,6 +5,7 @@ from time import perf_counter
 
 import pytest
 
+from gguf_widgets.core.engine.chat_template import ChatTemplate
 from gguf_widgets.core.engine.engine import Engine
 from gguf_widgets.core.engine.open import open_backend
 from gguf_widgets.core.engine.scripted import ScriptedBackend, demo_info
@@ -20,7 +21,8 @@ from gguf_widgets.core.types import (
 
 
 def chat(engine, messages) -> str:
-    template = engine.open_chat_template()
+    known = engine.backend.vocabulary
+    template = ChatTemplate(None, known.bos_text, control_texts=known.control_texts)
     try:
         tokens = engine.tokenize_prompt(template.render_parts(messages))
     finally:

@@ -1,0 +1,53 @@
+"""Whether a request can be carried out at all.
+
+Promises: a request that passes can run to its end on this model; one that does not is refused with
+the numbers. Leaves to others: carrying it out (`engine.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gguf_widgets.core.errors import ContextOverflowError, InvalidValueError
+from gguf_widgets.core.types import GenerateRequest
+
+__all__ = ["check_request", "check_tokens"]
+
+
+def check_request(request: GenerateRequest, *, n_ctx: int, n_vocab: int) -> None:
+    """Refuse what cannot run.
+
+    Raises
+    ------
+    InvalidValueError
+        For an empty prompt, an unknown token, or a sampling setting out of range.
+    ContextOverflowError
+        For a prompt longer than the context; ``n_prompt``, ``n_ctx`` and ``excess`` are in its
+        details.
+    """
+    request.sampling.check()
+    tokens = request.prompt_tokens
+    if not tokens:
+        raise InvalidValueError("The prompt is empty: there is nothing to continue.")
+    check_tokens(tokens, n_vocab)
+    check_tokens(list(request.sampling.logit_bias), n_vocab)
+    if len(tokens) > n_ctx:
+        excess = len(tokens) - n_ctx
+        raise ContextOverflowError(
+            f"The prompt is {len(tokens)} tokens long and the context has room for {n_ctx}:"
+            f" {excess} too many. Shorten the prompt, or load the model with a larger context"
+            " (n_ctx).",
+            n_prompt=len(tokens),
+            n_ctx=n_ctx,
+            excess=excess,
+        )
+
+
+def check_tokens(tokens: Sequence[int], n_vocab: int) -> None:
+    """Raise `InvalidValueError` if one of these tokens does not exist."""
+    for token in (min(tokens), max(tokens)) if tokens else ():
+        if not 0 <= token < n_vocab:
+            raise InvalidValueError(
+                f"Token {token} does not exist; this model's tokens are 0 to {n_vocab - 1}.",
+                token=token,
+            )
