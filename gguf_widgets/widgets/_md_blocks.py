@@ -7,13 +7,14 @@ cut. Leaves to others: splitting a growing text (`markdown`).
 
 Choices: links and images are inert (the address is in the title, or beside the image's words);
 HTML in the text is shown as text; a line end is a line end; headings begin at the third level,
-below those of the page.
+below those of the page; a list of more than `LIST_PART` items comes as several lists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from markdown_it import MarkdownIt
@@ -38,8 +39,11 @@ MAX_MARKS = 20_000
 # For one block: a short table can demand many empty cells.
 MAX_TOKENS = 20_000
 
+LIST_PART = 20
+
 _MAX_BLOCK_NESTING = 40
 _MAX_INLINE_NESTING = 10
+_LISTS = {"bullet_list_open", "ordered_list_open"}
 _MARKS = "*_~`&<\\"
 _BRACKET_WEIGHT = 5  # an opening bracket is searched for its end
 
@@ -87,7 +91,34 @@ def format_limit(text: str, chars_before: int = 0, lines_before: int = 0) -> int
 
 
 def parse(text: str) -> list[Block]:
-    """Split `text` into its top-level blocks."""
+    """Split `text` into its top-level blocks, and long lists into parts."""
+    blocks: list[Block] = []
+    for block in _parse(text):
+        blocks += _parts(block) if block.tokens[0].type in _LISTS else [block]
+    return blocks
+
+
+def _parts(block: Block) -> list[Block]:
+    """Split a list after every `LIST_PART` items, each part parsed by itself.
+
+    Otherwise a list of hundreds of items would be rendered, sent and shown anew for every word.
+    """
+    items = [
+        t.map[0] for t in block.tokens if t.type == "list_item_open" and t.level == 1 and t.map
+    ]
+    cuts = [*items[::LIST_PART], block.end]
+    if len(cuts) == 2:
+        return [block]
+    lines = block.source.split("\n")
+    parts: list[Block] = []
+    for start, end in pairwise(cuts):
+        source = "\n".join(lines[start - block.start : end - block.start])
+        parsed = _parse(source)
+        parts += [part._replace(start=part.start + start, end=part.end + start) for part in parsed]
+    return parts
+
+
+def _parse(text: str) -> list[Block]:
     tokens: list[Token] = []
     _BLOCKS.block.parse(text, _BLOCKS, {}, tokens)
     lines = text.split("\n")
@@ -115,7 +146,7 @@ def render(block: Block, budget: Budget, growing: CodeBlock | None = None) -> st
     """
     only = block.tokens[0]
     if growing is not None and only.type == "fence" and not _is_closed(only, block.source):
-        return clean(growing.html(only.content, language_of(only.info)))
+        return growing.html(only.content, language_of(only.info))
     if len(block.tokens) > MAX_TOKENS:
         return plain_html(block.source)
     # What is nested deeper than the parser follows is missing from the tokens.

@@ -19,7 +19,7 @@ from pygments.lexer import Lexer
 from pygments.lexers import get_lexer_by_name
 from pygments.token import _TokenType
 
-from gguf_widgets.widgets._md_clean import CODE_CLASS
+from gguf_widgets.widgets._md_clean import CODE_CLASS, clean
 
 __all__ = ["CodeBlock", "code_html", "language_of"]
 
@@ -98,8 +98,8 @@ def code_html(code: str, language: str) -> str:
 class CodeBlock:
     """A code block that is still growing, rendered again and again at a bounded cost.
 
-    The colours of the newest lines may lag behind: the whole is coloured anew only when it has
-    grown by a quarter, so that all renderings together cost about five times one.
+    The colours of the newest lines may lag behind: the whole is coloured and sanitised anew only
+    when it has grown by a quarter, so that all this together costs about five times one rendering.
     """
 
     def __init__(self) -> None:
@@ -108,15 +108,17 @@ class CodeBlock:
         self._html = ""
 
     def html(self, code: str, language: str) -> str:
-        """Return the block for the code so far."""
+        """Return the sanitised block for the code so far."""
         old = self._code
         begun = bool(old) and language == self._language and code.startswith(old)
         if not begun or len(code) > 1.25 * len(old) + 400 or not self._html:
             # Up to the last whole line: half a line is often coloured otherwise than the whole.
             whole = code[: code.rfind("\n") + 1]
             self._code, self._language = whole, language
-            self._html = _coloured(whole, language) or escape(whole, quote=False)
-        return _frame(self._html + escape(code[len(self._code) :], quote=False), language)
+            self._html = clean(_coloured(whole, language) or escape(whole, quote=False))
+        rest = clean(escape(code[len(self._code) :], quote=False))
+        # The frame is ours, with a language of letters, digits and a few signs.
+        return _frame(self._html + rest, language)
 
 
 def _frame(inner: str, language: str) -> str:
