@@ -152,9 +152,12 @@ class WorkerClient:
         try:
             return self._wait_ready(on_progress)
         except BaseException:
-            # The end of the connection is what tells the worker that nobody waits here any more.
+            # The end of the connection is what tells a loading worker that nobody waits here any
+            # more. One that is ready in this very moment is told that it is not wanted.
             if self.ready is None:
                 self.close()
+            else:
+                self.leave()
             raise
 
     def submit(self, make: Callable[[str], Any], sink: Sink) -> str:
@@ -292,9 +295,7 @@ class WorkerClient:
                         self._wake_read.recv(4096)
                 if not self._take_commands():
                     return WorkerError("The connection to the model was closed.")
-                if self._unsent:
-                    with contextlib.suppress(BlockingIOError):
-                        del self._unsent[: connection.send(self._unsent)]
+                self._send_unsent()
                 if bool(self._unsent) != wants_write:
                     wants_write = not wants_write
                     interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if wants_write else 0)
@@ -308,6 +309,17 @@ class WorkerClient:
                         for payload in self._reader.feed(data):
                             self._receive(framing.decode_server_message(payload))
                 self._check_life()
+
+    def _send_unsent(self) -> None:
+        if not self._unsent:
+            return
+        try:
+            del self._unsent[: self._connection.send(self._unsent)]
+        except BlockingIOError:
+            return
+        except OSError:
+            # The worker has closed. Its goodbye may still be there to be read, then comes the end.
+            self._unsent.clear()
 
     def _take_commands(self) -> bool:
         """Collect what is to be sent; return False when the connection is to be closed."""

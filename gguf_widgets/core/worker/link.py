@@ -23,6 +23,8 @@ __all__ = ["WorkerLink"]
 # What a worker that is on its way out is given to be gone.
 _OLD_WORKER_S = 6.0
 
+_UNLOADED_MEANWHILE = "The model was unloaded while it was being loaded."
+
 
 class WorkerLink:
     """One model with its settings, and the connection to whichever worker holds it.
@@ -151,7 +153,7 @@ class WorkerLink:
                     return False
             return None if on_progress is None else on_progress(fraction, phrase) is not False
 
-        if progress(0.0, "Looking for the model") is False:
+        if progress(0.0, "Looking for the model") is False and not self._closed:
             raise LoadCancelledError("The loading was stopped.", cancelled=True)
         before = self._client
         if before is not None:
@@ -164,13 +166,18 @@ class WorkerLink:
             self._prepare,
             keep_alive_s=self._keep_alive_s,
         )
-        ready = client.wait_ready(progress)
+        try:
+            ready = client.wait_ready(progress)
+        except LoadCancelledError as error:
+            if self._closed:
+                raise ModelUnloadedError(_UNLOADED_MEANWHILE) from error
+            raise
         with self._changed:
             if not self._closed:
                 self._client, self._last_ready = client, ready
                 return client
         client.leave()
-        raise ModelUnloadedError("The model was unloaded while it was being loaded.")
+        raise ModelUnloadedError(_UNLOADED_MEANWHILE)
 
     def _follow(self, on_progress: Progress | None) -> None:
         """Wait for the thread that is connecting, showing its progress."""
