@@ -1,7 +1,6 @@
 """One stream: our engine beside `llama_cpp.Llama` streaming and a bare `llama_decode` loop.
 
     python tests/bench/bench_stream.py [--rounds 9] [--tokens 96] [--threads 2 | --busy]
-                                       [--model FILE]
 
 The model has the shape of SmolLM2-135M with random weights (Q8_0) and 49,152 made-up tokens; it is
 written once, to tests/bench/cache. Each round lets each of the three continue the same prompt, in
@@ -248,13 +247,12 @@ def main() -> int:
         action="store_true",
         help="for a busy machine: one thread, and the process's own CPU time instead of the clock",
     )
-    parser.add_argument("--model", type=Path)
     options = parser.parse_args()
-    path = options.model or CACHE
+    path = CACHE
     clock: Clock = process_time if options.busy else perf_counter
     if options.busy:
         options.threads = 1
-    if options.model is None and not path.exists():
+    if not path.exists():
         path.parent.mkdir(exist_ok=True)
         print(f"writing {path.name} ...", flush=True)
         write_model(path)
