@@ -134,14 +134,32 @@ def _bare(maker: Callable[[Random], tuple[str, Turn]]) -> Maker:
     return make
 
 
+APP_PROMPTS = {
+    "sentiment": "Is this review positive or negative? {review}",
+    "order": 'Read this order as JSON: "{order}"',
+}  # what the tutorials of this package ask
+
+
+def _app_review(rng: Random) -> Turn:
+    text, label = sentiment.review(rng, "held_out")
+    return Turn(APP_PROMPTS["sentiment"].format(review=text), label)
+
+
+def _app_order(rng: Random) -> Turn:
+    text, found = orders.order(rng, "held_out")
+    return Turn(APP_PROMPTS["order"].format(order=text), json.dumps(found))
+
+
 # kind -> (how to make a conversation, how to judge the last reply, how many to ask for it)
 KINDS: dict[str, tuple[Maker, Check, float]] = {
+    "sentiment, in the words of the tutorials": (_one(_app_review), same, 1.0),
     "sentiment": (_one(lambda rng: sentiment.turn(rng, "held_out")), same, 1.0),
     "sentiment, asked by a system prompt": (
         _bare(lambda rng: sentiment.bare_turn(rng, "held_out")),
         same,
         0.5,
     ),
+    "order JSON, in the words of the tutorials": (_one(_app_order), same_json, 1.0),
     "order JSON": (_one(lambda rng: orders.turn(rng, "held_out")), same_json, 1.0),
     "order JSON, names and goods unseen": (
         _one(lambda rng: orders.turn(rng, "held_out", unseen=True)),
