@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import _thread
 import asyncio
 import logging
 import os
@@ -511,6 +512,24 @@ def test_asend_and_its_cancellation(make: Any) -> None:
     end = watcher.wait_end()
     assert end.message is not None
     assert end.message.status is MessageStatus.ABORTED
+
+
+def test_an_interrupt_while_waiting_stops_the_answer(make: Any) -> None:
+    model = FakeModel()
+    chat = make(model)
+
+    def press_stop(event: ChatEvent) -> None:
+        if event.kind is EventKind.DELTA:
+            _thread.interrupt_main()
+
+    chat.subscribe(press_stop)
+    begun = threading.Thread(target=lambda: model.next_stream().say("Once "))
+    begun.start()
+    with pytest.raises(KeyboardInterrupt):
+        chat.send("Tell me a story")
+    begun.join(WAIT_S)
+    assert not chat.busy
+    assert said(chat)[1] == ("assistant", "Once ", "aborted")
 
 
 def test_an_observer_that_raises_or_talks_back_breaks_nothing(
