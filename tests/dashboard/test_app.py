@@ -157,6 +157,7 @@ def test_without_a_token_only_this_machines_own_names_are_let_in(person: Home, s
     with pytest.raises(urllib.error.HTTPError) as refused:
         site.visitor("1").get(Host="evil.example")
     assert refused.value.code == 403
+    refused.value.close()
     assert person.kernels() == []
 
 
