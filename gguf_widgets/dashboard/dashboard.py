@@ -27,7 +27,7 @@ from gguf_widgets.core.model import Model
 from gguf_widgets.core.preferences import LAST_CONVERSATION, Preferences
 from gguf_widgets.core.store.store import Store, default_store
 from gguf_widgets.widgets._actor import Actor
-from gguf_widgets.widgets._comm import answer_where_asked
+from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets.chat_box import ChatBox
 from gguf_widgets.widgets.model_picker import ModelPicker
 
@@ -64,6 +64,7 @@ class Dashboard(anywidget.AnyWidget):
     # As text: a path would make anywidget keep every widget for good, for its live reload.
     _esm = (_STATIC / "dashboard.js").read_text(encoding="utf-8")
     _css = (_STATIC / "dashboard.css").read_text(encoding="utf-8")
+    own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` there
     height = traitlets.Unicode().tag(sync=True)
     picker = anywidget.WidgetTrait().tag(sync=True)
     chat = anywidget.WidgetTrait().tag(sync=True)
@@ -96,6 +97,7 @@ class Dashboard(anywidget.AnyWidget):
             height=f"{height}px" if isinstance(height, int) else height or "",
             picker=picker,
             chat=chat,
+            **new_identity(),
         )
         self._remembered = conversation.conversation_id
         self._actor = Actor(f"Dashboard-{self.model_id[:8]}", self._work)

@@ -11,9 +11,16 @@ safe on any thread (the widgets only enqueue, see `_actor`).
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
-__all__ = ["answer_where_asked"]
+__all__ = ["answer_where_asked", "new_identity"]
+
+
+def new_identity() -> dict[str, str]:
+    """Return the arguments that give a widget a known id and tell its page, from the beginning."""
+    identity = uuid.uuid4().hex
+    return {"model_id": identity, "own_id": identity}
 
 
 def answer_where_asked(comm: Any) -> bool:

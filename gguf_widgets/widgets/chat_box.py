@@ -23,7 +23,7 @@ from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.model import Model
 from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._chat_feed import ChatFeed
-from gguf_widgets.widgets._comm import answer_where_asked
+from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets._words import as_known
 
 __all__ = ["ChatBox"]
@@ -83,6 +83,7 @@ class ChatBox(anywidget.AnyWidget):
     # As text: a path would make anywidget keep every widget for good, for its live reload.
     _esm = (_STATIC / "chat_box.js").read_text(encoding="utf-8")
     _css = (_STATIC / "chat_box.css").read_text(encoding="utf-8")
+    own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` there
     height = traitlets.Unicode().tag(sync=True)
 
     def __init__(
@@ -99,7 +100,8 @@ class ChatBox(anywidget.AnyWidget):
                 "Give either a chat, or a system prompt and settings for a new one: "
                 "a chat has its own."
             )
-        super().__init__(height=f"{height}px" if isinstance(height, int) else height)
+        css_height = f"{height}px" if isinstance(height, int) else height
+        super().__init__(height=css_height, **new_identity())
         self._blocked = ""  # why nothing can be sent at this moment, from outside
         self._chooser = False  # whether there is a place on this page to choose a model
         self._notice = ""

@@ -37,7 +37,7 @@ from gguf_widgets.core.preferences import LAST_MODEL, Preferences
 from gguf_widgets.core.running import is_running
 from gguf_widgets.core.types import LoadSettings
 from gguf_widgets.widgets._actor import Actor
-from gguf_widgets.widgets._comm import answer_where_asked
+from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets._picker_rows import Loading, field_views, loaded_with, row_view
 from gguf_widgets.widgets._words import as_known
 
@@ -77,6 +77,7 @@ class ModelPicker(anywidget.AnyWidget):
     # As text: a path would make anywidget keep every widget for good, for its live reload.
     _esm = (_STATIC / "model_picker.js").read_text(encoding="utf-8")
     _css = (_STATIC / "model_picker.css").read_text(encoding="utf-8")
+    own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` there
     model = traitlets.Instance(Model, default_value=None, allow_none=True)
     loading = traitlets.Bool(default_value=False)
 
@@ -87,7 +88,7 @@ class ModelPicker(anywidget.AnyWidget):
         *,
         preferences: Preferences | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(**new_identity())
         self.manager = manager if manager is not None else default_manager()
         self.library = library if library is not None else ModelLibrary()
         self._preferences = preferences if preferences is not None else Preferences()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.tiny_model import write_tiny_model
 
 from gguf_widgets.core.errors import (
     GgufWidgetsError,
@@ -190,8 +191,7 @@ def test_a_failed_load_keeps_the_model_that_was_there(
 ) -> None:
     manager.go_on.set()
     model = page.picker.load("demo")
-    other = home / "models" / "other.gguf"
-    other.write_bytes(demo_path().read_bytes())
+    other = write_tiny_model(home / "models" / "other.gguf")
     page.ask("refresh")
     page.wait(lambda: page.row("other"))
     manager.error = ModelLoadError("llama.cpp could not load it.")

@@ -18,7 +18,10 @@
  *   on(name: string, callback: (...args: any[]) => void): void,
  *   off(name: string, callback: (...args: any[]) => void): void,
  *   send(content: object): void,
- *   widget_manager?: {kernel?: {status?: string, connectionStatus?: string}},
+ *   widget_manager?: {
+ *     kernel?: {status?: string, connectionStatus?: string},
+ *     get_model?(id: string): Promise<any>,
+ *   },
  * }} WidgetModel
  * @typedef {{getWidget(ref: string): Promise<{render(to: {el: HTMLElement, signal: AbortSignal}): Promise<void>}>}} Host
  *
@@ -102,17 +105,32 @@ async function copyText(text) {
 /** @returns {string} */
 const newMid = () => Math.random().toString(36).slice(2);
 
+/**
+ * Hear Python although anywidget has given up: 0.11 drops every later message to a widget whose
+ * code took more than two seconds to load, as it may on a busy machine or a slow one. Where its
+ * handler is not what is expected here, nothing is changed.
+ * @param {WidgetModel} model
+ */
+async function hearAnyway(model) {
+  const own = await model.widget_manager?.get_model?.(model.get("own_id"));
+  const handle = own && Object.getPrototypeOf(Object.getPrototypeOf(own))?._handle_comm_msg;
+  if (own?.comm && typeof handle === "function") own.comm.on_msg((/** @type {any} */ message) => handle.call(own, message));
+}
+
 /** Sends pings while the page is seen, and says when no answer comes. */
 class Heartbeat {
   /**
    * @param {WidgetModel} model
    * @param {(state: "there" | "busy" | "gone") => void} report
+   * @param {() => void} ask ask for the first snapshot once more
    * @param {AbortSignal} signal
    */
-  constructor(model, report, signal) {
+  constructor(model, report, ask, signal) {
     this.model = model;
     this.report = report;
+    this.ask = ask;
     this.waitingSince = 0;
+    this.everHeard = false;
     const timer = setInterval(() => this.beat(), PING_EVERY_MS);
     signal.addEventListener("abort", () => clearInterval(timer));
     const seen = () => {
@@ -124,6 +142,7 @@ class Heartbeat {
 
   beat() {
     if (document.hidden) return;
+    if (!this.everHeard && this.waitingSince) void hearAnyway(this.model).then(this.ask);
     const kernel = this.model.widget_manager?.kernel;
     const silent = this.waitingSince > 0 && performance.now() - this.waitingSince > SILENCE_MS;
     const busy = kernel?.connectionStatus === "connected" && kernel.status === "busy";
@@ -139,6 +158,7 @@ class Heartbeat {
 
   /** A message came. */
   heard() {
+    this.everHeard = true;
     this.waitingSince = 0;
     this.report("there");
   }
@@ -282,7 +302,7 @@ class DashboardView {
     const onMessage = (/** @type {any} */ content) => this.receive(content);
     model.on("msg:custom", onMessage);
     signal.addEventListener("abort", () => model.off("msg:custom", onMessage));
-    this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), signal);
+    this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), () => this.post("snapshot"), signal);
     this.post("snapshot");
   }
 

@@ -24,7 +24,10 @@
  *   on(name: string, callback: (...args: any[]) => void): void,
  *   off(name: string, callback: (...args: any[]) => void): void,
  *   send(content: object): void,
- *   widget_manager?: {kernel?: {status?: string, connectionStatus?: string}},
+ *   widget_manager?: {
+ *     kernel?: {status?: string, connectionStatus?: string},
+ *     get_model?(id: string): Promise<any>,
+ *   },
  * }} WidgetModel
  *
  * @typedef {{title: string, text: string, retry: boolean, template: boolean}} ErrorView
@@ -303,17 +306,32 @@ class LogElement {
   }
 }
 
+/**
+ * Hear Python although anywidget has given up: 0.11 drops every later message to a widget whose
+ * code took more than two seconds to load, as it may on a busy machine or a slow one. Where its
+ * handler is not what is expected here, nothing is changed.
+ * @param {WidgetModel} model
+ */
+async function hearAnyway(model) {
+  const own = await model.widget_manager?.get_model?.(model.get("own_id"));
+  const handle = own && Object.getPrototypeOf(Object.getPrototypeOf(own))?._handle_comm_msg;
+  if (own?.comm && typeof handle === "function") own.comm.on_msg((/** @type {any} */ message) => handle.call(own, message));
+}
+
 /** Sends pings while the page is seen, and says when no answer comes. */
 class Heartbeat {
   /**
    * @param {WidgetModel} model
    * @param {(state: "there" | "busy" | "gone") => void} report
+   * @param {() => void} ask ask for the first snapshot once more
    * @param {AbortSignal} signal
    */
-  constructor(model, report, signal) {
+  constructor(model, report, ask, signal) {
     this.model = model;
     this.report = report;
+    this.ask = ask;
     this.waitingSince = 0;
+    this.everHeard = false;
     const timer = setInterval(() => this.beat(), PING_EVERY_MS);
     signal.addEventListener("abort", () => clearInterval(timer));
     document.addEventListener(
@@ -329,6 +347,7 @@ class Heartbeat {
 
   beat() {
     if (document.hidden) return;
+    if (!this.everHeard && this.waitingSince) void hearAnyway(this.model).then(this.ask);
     const kernel = this.model.widget_manager?.kernel;
     if (kernel?.status === "dead") return this.report("gone");
     if (this.waitingSince && performance.now() - this.waitingSince > SILENCE_MS) {
@@ -345,6 +364,7 @@ class Heartbeat {
 
   /** A message came. */
   heard() {
+    this.everHeard = true;
     this.waitingSince = 0;
     this.report("there");
   }
@@ -461,7 +481,7 @@ class ChatView {
     const onMessage = (/** @type {any} */ content) => this.receive(content);
     model.on("msg:custom", onMessage);
     signal.addEventListener("abort", () => model.off("msg:custom", onMessage));
-    this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), signal);
+    this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), () => this.askSnapshot(), signal);
     this.askSnapshot();
   }
 
