@@ -66,7 +66,8 @@ llama: $(STAMPS)/package
 	@$(INSTALL) engine --again --must
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@test ! -e $(VENV)/pyvenv.cfg || { echo "rm -rf $(VENV)"; rm -rf $(VENV); }
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf tests/js/node_modules tests/ui/artifacts tests/bench/cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

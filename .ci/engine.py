@@ -151,15 +151,13 @@ def _self_test() -> str | None:
 
 
 def _report(requirement: str, reason: str, log: Path) -> None:
-    text = (
-        f"The engine ({requirement}) could not be installed: {reason}\n"
-        f"{_fix()} Then run: make llama\n"
-    )
     words = _last_words(log)
-    error_file().write_text(f"{text}\nThe last lines of {log}:\n\n{words}\n", encoding="utf-8")
+    # The app shows the first paragraph, after words of its own.
+    summary = f"{reason} {_fix()} Then run: make llama."
+    error_file().write_text(f"{summary}\n\nThe last lines of {log}:\n\n{words}\n", encoding="utf-8")
     say(
-        f"\n{words}\n\n{text}Until then the app works in demo mode, with prepared answers.\n"
-        f"The whole log: {log}\n"
+        f"\n{words}\n\nThe engine, {requirement}, could not be installed: {summary}\n"
+        f"Until then the app works in demo mode, with prepared answers.\nThe whole log: {log}\n"
     )
 
 

@@ -112,13 +112,13 @@ def _is_findable() -> bool:
 
 
 def _left_by_installer() -> str:
-    """Return the first lines of the reason that `make` has left behind, if it has."""
+    """Return the reason that `make` has left behind, if it has: the first paragraph."""
     path = Path(sys.prefix) / "share" / "gguf-widgets" / "llama-install-error.txt"
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    words = " ".join(text.split())
+    words = " ".join(text.partition("\n\n")[0].split())
     if len(words) > 400:
         words = f"{words[:400].rstrip()} ..."
     return words if not words or words.endswith((".", "!", "...")) else f"{words}."
