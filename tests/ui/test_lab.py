@@ -87,6 +87,7 @@ def test_the_chat_box_streams_stops_keeps_its_keys_and_comes_back(
     chat.input.click()
     page.keyboard.type("!")
     page.keyboard.press("Control+z")
+    expect(chat.input).not_to_have_value("Tell me\na story!")
     expect(cell(watched, 1).locator(".cm-content")).to_contain_text("# edited")
 
     record = chat.assert_stop_is_prompt(lambda: chat.ask("Tell me\na story"))

@@ -687,6 +687,8 @@ class ChatView {
       if (event.shiftKey) this.composer.newLine();
       else this.submit();
     }
+    // JupyterLab would take the effect of undo and redo away, too, from the Ctrl key on.
+    if (event.key !== "Escape" && event.target === this.composer.input) event.stopPropagation();
   }
 
   /** @param {"there" | "busy" | "gone"} state */
