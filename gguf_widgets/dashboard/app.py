@@ -143,12 +143,15 @@ class DashboardApp(Voila):  # type: ignore[misc]  # Voila ships no types
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), self._handle_signal_stop)
-        _say(f"Open {self.page_url}")
+        # A token of the person's own is theirs to keep out of terminals and logs.
+        shown = None if self.options.token else self.token
+        _say(f"Open {self._address(self._own_host, token=shown)}")
         if _is_any_address(self.ip):
-            _say(f"From another machine: {self._address(socket.gethostname())}")
+            _say(f"From another machine: {self._address(socket.gethostname(), token=shown)}")
         _say("Press Ctrl+C here to end it.")
         if self.open_browser:
-            _open_browser(self.page_url, has_token=bool(self.token))
+            address = self._address(self._own_host, token=self.token)
+            _open_browser(address, is_secret=bool(self.token))
         try:
             self.ioloop.start()
         finally:
@@ -163,13 +166,12 @@ class DashboardApp(Voila):  # type: ignore[misc]  # Voila ships no types
         super().stop()
 
     @property
-    def page_url(self) -> str:
-        """The address to open, with the token if we made it; one of the person's own is theirs."""
-        return self._address("localhost" if _is_any_address(self.ip) else self.ip)
+    def _own_host(self) -> str:
+        return "localhost" if _is_any_address(self.ip) else self.ip
 
-    def _address(self, host: str) -> str:
+    def _address(self, host: str, *, token: str | None) -> str:
         shown = f"[{host}]" if ":" in host else host
-        query = f"?token={quote(self.token)}" if self.token and not self.options.token else ""
+        query = f"?token={quote(token)}" if token else ""
         return f"http://{shown}:{self.port}{self.base_url}{query}"
 
     def _bind(self) -> list[socket.socket]:
@@ -296,7 +298,7 @@ def _why_not(ip: str, port: int, error: OSError) -> str:
     return f"The address {ip}, port {port}, cannot be used: {error.strerror or error}."
 
 
-def _open_browser(url: str, *, has_token: bool) -> None:
+def _open_browser(url: str, *, is_secret: bool) -> None:
     """Open the page, in a thread because some browsers keep the caller until they are closed."""
     graphical = sys.platform in ("darwin", "win32") or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
@@ -304,7 +306,7 @@ def _open_browser(url: str, *, has_token: bool) -> None:
     if not graphical:
         _say("There is no graphical browser here: open the address above in one that reaches it.")
         return
-    if has_token:
+    if is_secret:
         # Other users of this machine can read a program's arguments, but not a private file.
         descriptor, name = tempfile.mkstemp(prefix="gguf-widgets-", suffix=".html")
         os.close(descriptor)

@@ -31,6 +31,14 @@ _HEARTBEAT = "window.voila_heartbeat()"
 _MAX_HEARTBEATS = 18  # 90 s with the 5 s that the application sets: more than a kernel's own limit
 
 
+_WORDS = {
+    404: "There is nothing at this address. The dashboard is at the one that was printed when it "
+    "was started.",
+    500: "The server met an error that it did not expect. The terminal in which it was started "
+    "says more.",
+}
+
+
 class PageHandler(VoilaHandler):  # type: ignore[misc]  # Voila ships no types
     """Serves the notebook as a page, with a kernel of its own for each visit."""
 
@@ -67,6 +75,20 @@ class PageHandler(VoilaHandler):  # type: ignore[misc]  # Voila ships no types
             raise
         if gone or self._connection_lost:
             await self._end(kernels)
+
+    def write_error(self, status_code: int, **_: Any) -> None:
+        """Say in words what went wrong; Voila's own page would fetch an icon font from a CDN."""
+        if status_code == 403 and not self.check_host():
+            words = (
+                f"This page was asked for under the name “{self.request.host}”, which is not one "
+                "of this machine's own. To serve it under other names, start it with a token: "
+                "gguf-widgets dashboard --token"
+            )
+        else:
+            words = _WORDS.get(status_code, _WORDS[500])
+        template = self.settings["voila_jinja2_env"].get_template("gw_error.html.j2")
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.finish(template.render(status=status_code, words=words))
 
     _connection_lost = False
 

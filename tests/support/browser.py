@@ -149,7 +149,8 @@ class Chat:
         """Load the bundled model in the picker and wait until it is there."""
         row = self.watched.gw("picker-row", name="demo")
         row.locator('[data-gw="picker-load"]').click(timeout=LONG_MS)
-        row.locator('[data-gw="picker-unload"]').wait_for(timeout=LONG_MS)
+        # On a narrow page the panel folds away as soon as the model is there.
+        row.locator('[data-gw="picker-unload"]').wait_for(timeout=LONG_MS, state="attached")
 
     def ask(self, text: str) -> Locator:
         """Send a message and return its answer's element."""

@@ -112,8 +112,14 @@ def test_the_chat_box_streams_stops_keeps_its_keys_and_comes_back(
     assert talk[-1] == "Tell me a long story"
     page.keyboard.press("Control+s")
     expect(page.locator(".jp-mod-dirty")).to_have_count(0, timeout=LONG_MS)
-    page.reload(wait_until="commit")
-    chat.answers().nth(len(talk) - 1).wait_for(timeout=LONG_MS)
+    last = chat.answers().nth(len(talk) - 1)
+    lost = page.get_by_text("Error displaying widget")
+    for _ in range(4):
+        page.reload(wait_until="commit")
+        last.or_(lost).first.wait_for(timeout=LONG_MS)
+        if last.is_visible():
+            break
+        # On a busy machine ipywidgets gives a widget up after two seconds. A person reloads again.
     assert chat.questions() == talk
     assert chat.answers().nth(number).locator(".gw-body").inner_text() == said
     watched.assert_clean()
