@@ -22,30 +22,37 @@ from gguf_widgets.demo.sentences.conversations import conversation
 CONVERSATIONS_A_BLOCK = 1024
 
 
-def answer_mask(ids: list[int], start: int, end: int, assistant: list[int]) -> list[bool]:
-    """Say for each token whether the model has to produce it: answers and their end marks."""
-    mask = [False] * len(ids)
-    inside = False
+Part = tuple[Tensor, Tensor, Tensor]
+
+
+def answer_weights(ids: list[int], start: int, end: int, assistant: list[int]) -> list[float]:
+    """Say for each token how much it counts in the loss.
+
+    Only answers and their end marks count. A token counts one over the root of its answer's
+    length: otherwise a label of one word would drown in stories.
+    """
+    weights = [0.0] * len(ids)
+    opening = [start, *assistant]
     position = 0
     while position < len(ids):
-        if (
-            ids[position] == start
-            and ids[position + 1 : position + 1 + len(assistant)] == assistant
-        ):
-            inside = True
-            position += 1 + len(assistant)
+        if ids[position : position + len(opening)] != opening:
+            position += 1
             continue
-        mask[position] = inside
-        if ids[position] == end:
-            inside = False
-        position += 1
-    return mask
+        first = position + len(opening)
+        position = ids.index(end, first) + 1
+        weights[first:position] = [(position - first) ** -0.5] * (position - first)
+    return weights
 
 
 def block(
-    tokenizer: Any, seed: int, number: int, copying_share: float, tokens_a_batch: int, longest: int
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return the batches of one block.
+    tokenizer: Any,
+    seed: int,
+    number: int,
+    copying_share: float,
+    tokens_a_part: int,
+    longest: int,
+) -> list[Part]:
+    """Return the parts of one block; a step learns from a few of them together.
 
     Parameters
     ----------
@@ -55,15 +62,16 @@ def block(
         Decide the sentences.
     copying_share
         Share of conversations that are copying exercises.
-    tokens_a_batch
-        About how many tokens a batch holds, padding included.
+    tokens_a_part
+        About how many tokens a part holds, padding included.
     longest
         Conversations with more tokens are left out.
 
     Returns
     -------
     list of tuple
-        Tokens, the tokens that should follow, and which of those belong to an answer.
+        Tokens, the tokens that should follow, and how much each of those counts. In random order,
+        so that neighbours in the list differ in length and subject.
     """
     rng = Random(f"block {seed} {number}")
     texts = [
@@ -71,13 +79,14 @@ def block(
         for _ in range(CONVERSATIONS_A_BLOCK)
     ]
     rows = sorted(
-        (e.ids for e in tokenizer.encode_batch_fast(texts) if len(e.ids) <= longest), key=len
+        (e.ids for e in tokenizer.encode_batch_fast(texts) if len(e.ids) <= longest),
+        key=len,
     )
     start, end, padding = (tokenizer.token_to_id(token) for token in (START, END, END_OF_TEXT))
     assistant = tokenizer.encode("assistant\n").ids
     groups: list[list[list[int]]] = [[]]
     for row in rows:
-        if groups[-1] and (len(groups[-1]) + 1) * len(row) > tokens_a_batch:
+        if groups[-1] and (len(groups[-1]) + 1) * len(row) > tokens_a_part:
             groups.append([])
         groups[-1].append(row)
     rng.shuffle(groups)
@@ -85,11 +94,9 @@ def block(
     for group in groups:
         width = max(map(len, group))
         tokens = torch.full((len(group), width), padding, dtype=torch.long)
-        answers = torch.zeros((len(group), width), dtype=torch.bool)
+        weights = torch.zeros((len(group), width))
         for i, row in enumerate(group):
             tokens[i, : len(row)] = torch.tensor(row)
-            answers[i, : len(row)] = torch.tensor(answer_mask(row, start, end, assistant))
-        made.append(
-            (tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), answers[:, 1:].contiguous())
-        )
+            weights[i, : len(row)] = torch.tensor(answer_weights(row, start, end, assistant))
+        made.append((tokens[:, :-1], tokens[:, 1:], weights[:, 1:]))
     return made

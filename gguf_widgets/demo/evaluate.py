@@ -182,14 +182,22 @@ KINDS: dict[str, tuple[Maker, Check, float]] = {
         same,
         0.5,
     ),
-    "greetings, itself and the app": (_one(lambda rng: smalltalk.turn(rng, "held_out")), same, 0.5),
+    "greetings, itself and the app": (
+        _one(lambda rng: smalltalk.turn(rng, "held_out")),
+        same,
+        0.5,
+    ),
     "Python one-liners": (_one(lambda rng: code.turn(rng, "held_out")), same, 0.5),
     "four-sentence stories": (
         _one(lambda rng: stories.turn_about(rng, "held_out")),
         is_short_story,
         0.25,
     ),
-    "says that it does not know": (_one(lambda rng: unknown.turn(rng, "held_out")), same, 0.5),
+    "says that it does not know": (
+        _one(lambda rng: unknown.turn(rng, "held_out")),
+        same,
+        0.5,
+    ),
     "one word, because the system prompt says so": (
         lambda rng: Conversation(
             "",
@@ -255,7 +263,10 @@ def main() -> None:
         description="Measure the demo model on sentences from templates that training never saw."
     )
     parser.add_argument(
-        "--model", type=Path, default=None, help="another GGUF file than the bundled one"
+        "--model",
+        type=Path,
+        default=None,
+        help="another GGUF file than the bundled one",
     )
     parser.add_argument("-n", type=int, default=400, help="questions for the main kinds")
     parser.add_argument("--seed", type=int, default=0)
@@ -273,7 +284,8 @@ def main() -> None:
     for kind in KINDS:
         (score,) = measure(answerer, arguments.n, arguments.seed, [kind])
         print(
-            f"{score.kind:<46}{score.right:>4} of {score.total:<4} {score.share:>7.1%}", flush=True
+            f"{score.kind:<46}{score.right:>4} of {score.total:<4} {score.share:>7.1%}",
+            flush=True,
         )
         for question, expected, reply in score.wrong[: arguments.wrong]:
             print(f"    asked    {question!r}\n    expected {expected!r}\n    got      {reply!r}")

@@ -19,9 +19,9 @@ from typing import Any
 from gguf_widgets.demo import tokenizer as vocabulary
 from gguf_widgets.demo.needs import require
 
-BLOCKS = 40  # of 1,024 conversations each
-TOKENS_A_STEP = 3072
-PARTS = 2  # each step's batch is learned from in two parts, side by side
+BLOCKS = 50  # of 1,024 conversations each
+TOKENS_A_PART, PARTS_A_STEP = 768, 4
+THREADS = 2  # parts that are learned from side by side
 CHECKPOINT_EVERY = 5  # blocks
 MATRIX_RATE, EMBEDDING_RATE, OTHER_RATE = 0.02, 0.03, 0.004
 RISE, COPYING = 1.0, 4.0  # blocks
@@ -124,42 +124,42 @@ class Run:
         number = self.done["block"]
         copying = copying_at(number)
         longest = self.network.shape.context
-        steps = batches.block(self.tokenizer, self.seed, number, copying, TOKENS_A_STEP, longest)
+        parts = batches.block(self.tokenizer, self.seed, number, copying, TOKENS_A_PART, longest)
+        steps = [parts[i : i + PARTS_A_STEP] for i in range(0, len(parts), PARTS_A_STEP)]
         losses = []
-        for i, batch in enumerate(steps):
-            losses.append(self._step(batch, rate_at(number + i / len(steps), self.blocks)))
-            self.done["tokens"] += batch[0].numel()
+        for i, step in enumerate(steps):
+            losses.append(self._step(step, rate_at(number + i / len(steps), self.blocks)))
+            self.done["tokens"] += sum(tokens.numel() for tokens, _, _ in step)
         self.done["block"] += 1
         self.done["steps"] += len(steps)
         self.done["wall_s"] += time.perf_counter() - wall
         self.done["cpu_s"] += time.process_time() - cpu
         return sum(losses) / len(losses)
 
-    def _step(self, batch: tuple[Any, ...], rate: float) -> float:
-        # Neighbouring rows have nearly the same length, so every second row makes even parts.
-        rows = len(batch[0])
-        parts = [tuple(whole[i::PARTS] for whole in batch) for i in range(min(PARTS, rows))]
+    def _step(self, parts: list[Any], rate: float) -> float:
         results = list(self.pool.map(self._gradients, parts))
-        count = sum(answers for _, answers, _ in results)
+        total = sum(weight for _, weight, _ in results)
         for position, weight in enumerate(self.weights):
-            weight.grad = sum(gradients[position] for _, _, gradients in results) / count
+            weight.grad = sum(gradients[position] for _, _, gradients in results) / total
         self.muon.param_groups[0]["lr"] = MATRIX_RATE * rate
         for group in self.adam.param_groups:
             group["lr"] = group["rate"] * rate
         self.muon.step()
         self.adam.step()
-        return sum(loss for loss, _, _ in results) / count
+        return sum(loss for loss, _, _ in results) / total
 
-    def _gradients(self, part: tuple[Any, ...]) -> tuple[float, int, Any]:
-        """Return the summed loss on the answers, how many tokens those are, and the gradients.
+    def _gradients(self, part: tuple[Any, ...]) -> tuple[float, float, Any]:
+        """Return the weighted loss on the answers, the sum of the weights, and the gradients.
 
         Only the answers count, so only their scores are computed: a quarter less work.
         """
-        tokens, targets, answers = part
-        scores = self.network.scores(self.network(tokens)[answers])
-        loss = self.torch.nn.functional.cross_entropy(scores, targets[answers], reduction="sum")
+        tokens, targets, weights = part
+        counts = weights > 0
+        scores = self.network.scores(self.network(tokens)[counts])
+        each = self.torch.nn.functional.cross_entropy(scores, targets[counts], reduction="none")
+        loss = each @ weights[counts]
         gradients = self.torch.autograd.grad(loss, self.weights)
-        return float(loss.detach()), int(answers.sum()), gradients
+        return float(loss.detach()), float(weights.sum()), gradients
 
 
 def train(
@@ -183,10 +183,13 @@ def train(
     pathlib.Path
         The checkpoint.
     """
-    with ThreadPoolExecutor(PARTS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         run = Run(folder, seed, blocks, pool)
         size = sum(weight.numel() for weight in run.weights)
-        print(f"{size:,} parameters; {run.done['block']} of {blocks} blocks done", flush=True)
+        print(
+            f"{size:,} parameters; {run.done['block']} of {blocks} blocks done",
+            flush=True,
+        )
         last = blocks if stop_after is None else min(blocks, run.done["block"] + stop_after)
         while run.done["block"] < last:
             loss = run.block()
@@ -207,11 +210,18 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description="Train the gguf-widgets demo model from scratch.")
     parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path("demo-training"), help="where checkpoints go"
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("demo-training"),
+        help="where checkpoints go",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--blocks", type=int, default=BLOCKS, help="length, in blocks of 1,024 conversations"
+        "--blocks",
+        type=int,
+        default=BLOCKS,
+        help="length, in blocks of 1,024 conversations",
     )
     parser.add_argument(
         "--stop-after", type=int, help="stop after this many blocks; run again to go on"

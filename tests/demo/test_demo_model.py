@@ -88,7 +88,6 @@ def test_the_chat_template_gives_the_text_of_the_training() -> None:
 
 
 def test_llama_cpp_gives_the_tokens_of_the_training(header: Any, answerer: Answerer) -> None:
-    pytest.importorskip("tokenizers", reason='comes with pip install "gguf-widgets[demo-train]"')
     from gguf_widgets.demo import tokenizer
 
     tokens = value(header, "tokenizer.ggml.tokens")
@@ -107,10 +106,10 @@ def test_text_comes_back_from_its_tokens(answerer: Answerer) -> None:
 
 # What was measured (see the model card), less a margin for few questions.
 FLOORS = {
-    "sentiment, in the words of the tutorials": 0.4,
-    "order JSON, in the words of the tutorials": 0.2,
-    "second turn: the person's name": 0.7,
-    "says that it does not know": 0.8,
+    "sentiment, in the words of the tutorials": 0.65,
+    "order JSON, in the words of the tutorials": 0.62,
+    "second turn: the person's name": 0.88,
+    "says that it does not know": 0.67,
 }
 
 
@@ -120,7 +119,7 @@ def test_it_answers_what_it_never_saw(answerer: Answerer, kind: str, floor: floa
     assert score.share >= floor, score.wrong[:3]
 
 
-@pytest.mark.parametrize("question", ["hi", "who are you", "what can you do?", "hello there!"])
+@pytest.mark.parametrize("question", ["hi", "Who are you?", "what can you do?", "hello there!"])
 def test_it_says_what_it_is(answerer: Answerer, question: str) -> None:
     reply = answerer.ask(question)
     assert "demo model" in reply or "I can label a review" in reply
@@ -130,5 +129,7 @@ def test_it_says_how_to_get_a_bigger_model(answerer: Answerer) -> None:
     assert "models folder" in answerer.ask("How do I get a bigger model?")
 
 
-def test_a_long_story_is_long(answerer: Answerer) -> None:
-    assert 12 <= answerer.ask("Tell me a long story").count(".") <= 20
+def test_it_tells_a_story_of_the_person_asked_for(answerer: Answerer) -> None:
+    reply = answerer.ask("Tell me a story about Emma.")
+    assert reply.count("Emma") >= 2
+    assert reply.count(".") == 4

@@ -91,5 +91,6 @@ def turn(rng: Random, part: Part) -> Turn:
     if rng.random() < 0.5:
         question = question[0].upper() + question[1:]
     return Turn(
-        casual(rng, question, keep_case=True), f"```python\n{TASKS[task].format(**words)}\n```"
+        casual(rng, question, keep_case=True),
+        f"```python\n{TASKS[task].format(**words)}\n```",
     )

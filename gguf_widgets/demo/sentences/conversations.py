@@ -26,6 +26,8 @@ from gguf_widgets.demo.sentences.base import Conversation, Part, Pool, Turn
 from gguf_widgets.demo.sentences.texts import section
 
 ONE_WORD = Pool(section("conversations", "one_word"))
+BEFORE = section("conversations", "before")
+AFTER = section("conversations", "after")
 PLAIN = Pool(section("conversations", "plain"))
 
 
@@ -59,10 +61,23 @@ _SKILLS = list(SINGLE)
 _SHARES = [share for share, _ in SINGLE.values()]
 
 
+def _with_manners(rng: Random, turn: Turn) -> Turn:
+    """Put a word of politeness before or after the question, now and then."""
+    luck = rng.random()
+    if luck < 0.06:
+        return Turn(f"{rng.choice(BEFORE)} {turn.user}", turn.answer)
+    if luck < 0.1:
+        return Turn(f"{turn.user} {rng.choice(AFTER)}", turn.answer)
+    return turn
+
+
 def single(rng: Random, part: Part) -> tuple[str, Turn]:
     """Return one turn of any skill, and the skill's name."""
     skill = rng.choices(_SKILLS, _SHARES)[0]
-    return skill, SINGLE[skill][1](rng, part)
+    turn = SINGLE[skill][1](rng, part)
+    if part == "train" and skill not in ("copying", "bare_review"):
+        turn = _with_manners(rng, turn)
+    return skill, turn
 
 
 def one_word_turn(rng: Random, part: Part) -> Turn:

@@ -49,7 +49,10 @@ def capital_turn(rng: Random, part: Part) -> Turn:
         )
     if part == "train" and luck < 0.22:
         country, town = rng.choice(list(CAPITALS.items()))
-        if town not in ("London", "Washington"):  # two entries of the table share each of these
+        if town not in (
+            "London",
+            "Washington",
+        ):  # two entries of the table share each of these
             return Turn(
                 casual(rng, COUNTRY_QUESTIONS.pick(rng, part).format(t=town)),
                 f"{town} is the capital of {country}.",
@@ -62,7 +65,8 @@ def capital_follow_up(rng: Random, part: Part) -> tuple[Turn, Turn]:
     """Return a question for a capital, and a short one that makes sense only after it."""
     country = rng.choice(list(CAPITALS))
     return capital_turn(rng, part), Turn(
-        casual(rng, FOLLOW_UPS.pick(rng, part).format(c=country)), capital_answer(country)
+        casual(rng, FOLLOW_UPS.pick(rng, part).format(c=country)),
+        capital_answer(country),
     )
 
 
@@ -95,7 +99,8 @@ def sum_turn(rng: Random, part: Part, *, unseen: bool | None = None) -> Turn:
     result = a + b if operator == "+" else a - b
     questions = ADD_QUESTIONS if operator == "+" else SUBTRACT_QUESTIONS
     return Turn(
-        casual(rng, questions.pick(rng, part).format(a=a, b=b)), f"{a} {operator} {b} = {result}"
+        casual(rng, questions.pick(rng, part).format(a=a, b=b)),
+        f"{a} {operator} {b} = {result}",
     )
 
 

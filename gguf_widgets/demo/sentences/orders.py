@@ -114,7 +114,10 @@ def turn(rng: Random, part: Part, *, unseen: bool = False) -> Turn:
     """Return one question with an order in it, and the JSON."""
     complete = part == "held_out" or rng.random() < 0.9
     text, facts = order(rng, part, unseen=unseen, complete=complete)
-    return Turn(PROMPTS.pick(rng, part).format(order=text), json.dumps(facts, ensure_ascii=False))
+    return Turn(
+        PROMPTS.pick(rng, part).format(order=text),
+        json.dumps(facts, ensure_ascii=False),
+    )
 
 
 def bare_turn(rng: Random, part: Part) -> tuple[str, Turn]:

@@ -93,4 +93,7 @@ def json_turn(rng: Random, part: Part) -> Turn:
             f"Give the {key} as JSON.",
         )
     )
-    return Turn(f"{PROMPTS.pick(rng, part).format(review=text)} {ask}", f'{{"{key}": "{label}"}}')
+    return Turn(
+        f"{PROMPTS.pick(rng, part).format(review=text)} {ask}",
+        f'{{"{key}": "{label}"}}',
+    )

@@ -97,4 +97,7 @@ def name_turns(rng: Random, part: Part) -> tuple[Turn, Turn]:
 
 def name_unknown_turn(rng: Random, part: Part) -> Turn:
     """Return the question for a name that was never given."""
-    return Turn(casual(rng, NAME_QUESTIONS.pick(rng, part)), "You have not told me your name yet.")
+    return Turn(
+        casual(rng, NAME_QUESTIONS.pick(rng, part)),
+        "You have not told me your name yet.",
+    )

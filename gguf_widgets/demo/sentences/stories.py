@@ -50,17 +50,36 @@ _PLOTS = (
     ),
 )
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+# Two events for each day, so that even the likeliest long story never tells the same thing twice.
 _DAY_EVENTS = (
-    ("{h} found a {t} {p}", "Nobody knew where it came from."),
-    ("{h} met {f} {p}", "They talked until it was dark."),
-    ("it rained, so {h} stayed at home and baked bread", "The whole house smelled good."),
-    ("{h} walked all the way to the river", "The water was cold and clear."),
-    ("{h} climbed a hill and looked at the clouds", "One of them looked like a sleeping bear."),
-    ("{f} came to visit and brought a {t}", "{h} was very glad."),
-    ("{h} got lost in the forest", "A small light showed the way home."),
-    ("{h} planted a seed in the garden", "It needed water and time."),
-    ("{h} wrote a letter to {f}", "The answer came the same day."),
-    ("there was music in the street", "{h} danced with {f}."),
+    (
+        ("{h} found a {t} {p}", "Nobody knew where it came from."),
+        ("{h} woke up very early", "The sky was pink and gold."),
+    ),
+    (
+        ("{h} met {f} {p}", "They talked until it was dark."),
+        ("{f} came to visit and brought a {t}", "{h} was very glad."),
+    ),
+    (
+        ("it rained, so {h} stayed at home and baked bread", "The whole house smelled good."),
+        ("a storm came, and {h} listened to the wind", "It sounded like a song."),
+    ),
+    (
+        ("{h} walked all the way to the river", "The water was cold and clear."),
+        ("{h} planted a seed in the garden", "It needed water and time."),
+    ),
+    (
+        ("{h} climbed a hill and looked at the clouds", "One looked like a sleeping bear."),
+        ("{h} wrote a letter to {f}", "The answer came the same day."),
+    ),
+    (
+        ("{h} got lost in the forest", "A small light showed the way home."),
+        ("{h} slept until noon", "Then it was time for pancakes."),
+    ),
+    (
+        ("there was music in the street", "{h} danced with {f}."),
+        ("everybody came for dinner", "{h} told the story of the {t}."),
+    ),
 )
 _ENDINGS = (
     "When the week was over, {h} fell asleep with a smile.",
@@ -85,8 +104,11 @@ def _opening(rng: Random, who: str) -> tuple[str, str]:
     """Return the first sentence, and what the hero is called from then on."""
     if who.startswith(("a ", "an ")):
         called = "the " + who.split(" ", 1)[1]
-        return f"Once there was {who} who lived in a {rng.choice(PLACES)}.", called
-    return f"{who} was a {rng.choice(TRAITS)} child who lived in a {rng.choice(PLACES)}.", who
+        return f"Once there was {who} who lived in {rng.choice(PLACES)}.", called
+    return (
+        f"{who} was a {rng.choice(TRAITS)} child who lived in {rng.choice(PLACES)}.",
+        who,
+    )
 
 
 def short_story(rng: Random, who: str) -> str:
@@ -101,11 +123,15 @@ def long_story(rng: Random, who: str) -> str:
     """Tell a story that goes through the seven days of a week."""
     first, called = _opening(rng, who)
     sentences = [first]
-    for day, (event, after) in zip(DAYS, rng.sample(_DAY_EVENTS, len(DAYS)), strict=True):
+    for day, events in zip(DAYS, _DAY_EVENTS, strict=True):
+        event, after = rng.choice(events)
         sentences.append(f"On {day} {_fill(rng, event, called)}.")
         sentences.append(capitalized(_fill(rng, after, called)))
     return " ".join(
-        [*sentences, *(_fill(rng, text, called) for text in _ENDINGS[: rng.randint(1, 3)])]
+        [
+            *sentences,
+            *(_fill(rng, text, called) for text in _ENDINGS[: rng.randint(1, 3)]),
+        ]
     )
 
 
@@ -129,7 +155,8 @@ def long_turn(rng: Random, part: Part) -> Turn:
         return Turn(casual(rng, LONG_QUESTIONS.pick(rng, part)), long_story(rng, hero(rng)))
     who = hero(rng, part)
     return Turn(
-        casual(rng, LONG_ABOUT.pick(rng, part).format(h=who), keep_case=True), long_story(rng, who)
+        casual(rng, LONG_ABOUT.pick(rng, part).format(h=who), keep_case=True),
+        long_story(rng, who),
     )
 
 
@@ -137,5 +164,6 @@ def follow_up(rng: Random, part: Part) -> tuple[Turn, Turn]:
     """Ask for a story, and then for one about somebody else."""
     who = hero(rng, part)
     return turn(rng, part), Turn(
-        casual(rng, FOLLOW_UPS.pick(rng, part).format(h=who), keep_case=True), short_story(rng, who)
+        casual(rng, FOLLOW_UPS.pick(rng, part).format(h=who), keep_case=True),
+        short_story(rng, who),
     )
