@@ -14,8 +14,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from support.servers import Home
+from support.servers import Home, wait_until
 
 import gguf_widgets
 
@@ -184,10 +185,12 @@ class Terminal:
         """Press Ctrl+C at the prompt; return the exit status.
 
         One that falls between the prompt and Python's reading of the keyboard is lost, as in any
-        Python program; a person presses it again.
+        Python program; a person is not so quick, and presses it again.
         """
+        main_thread = psutil.Process(self.process.pid)
         try:
             for _ in range(6):
+                wait_until(lambda: main_thread.status() == psutil.STATUS_SLEEPING, 10, "it reads")
                 self.interrupt()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return self.process.wait(5)
