@@ -56,13 +56,14 @@ def llama(no_leaks: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelMana
 
 def test_a_real_model_is_loaded_answers_and_is_gone(llama: ModelManager, tiny: Path) -> None:
     seen: list[tuple[float, str]] = []
+    before = {*sys.modules}  # other tests may have imported llama_cpp themselves
     model = llama.load("tiny", n_ctx=512, on_progress=lambda *step: seen.append(step))
     assert [fraction for fraction, _ in seen] == sorted(fraction for fraction, _ in seen)
     assert seen[-1][0] == 1.0
     assert model.info.backend == "llama.cpp"
     assert model.settings.n_ctx == 512
     assert model.settings.n_threads is not None
-    assert "llama_cpp" not in {m.split(".")[0] for m in sys.modules}
+    assert "llama_cpp" not in {m.split(".")[0] for m in {*sys.modules} - before}
     first, second = (model.chat("Hello", temperature=0, max_tokens=24) for _ in range(2))
     assert first.text == second.text
     assert first.usage.num_completion_tokens > 0
