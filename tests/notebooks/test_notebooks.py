@@ -51,9 +51,10 @@ def run(
 
 def text_of(cell: nbformat.NotebookNode) -> str:
     """Return what a cell printed and showed, as text."""
-    parts = [output.get("text", "") for output in cell.outputs]
-    parts += [output.get("data", {}).get("text/plain", "") for output in cell.outputs]
-    return "\n".join(parts)
+    # What is printed with flush comes as many pieces, which belong together as they are.
+    printed = "".join(output.get("text", "") for output in cell.outputs)
+    shown = [output.get("data", {}).get("text/plain", "") for output in cell.outputs]
+    return "\n".join([printed, *shown])
 
 
 def mime_types(cell: nbformat.NotebookNode) -> set[str]:
