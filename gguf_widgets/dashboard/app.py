@@ -3,39 +3,40 @@
 Promises: it listens on this machine only unless told otherwise, and never beyond it without a
 token; it prints the address in a line that starts with ``Open ``; the kernels it started are ended
 with it, and those of pages that were left are ended before. Leaves to others: the page
-(`handlers`, ``page/``), the kernels (`kernels`), the command line (`gguf_widgets.cli`).
+(`handlers`, ``page/``), the kernels (`kernels`), the sockets (`address`), the command line
+(`gguf_widgets.cli`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import base64
-import errno
-import ipaddress
 import logging
 import os
 import secrets
 import signal
 import socket
-import sys
 import tempfile
-import threading
-import webbrowser
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from jinja2 import ChoiceLoader, FunctionLoader
 from jupyter_core.utils import run_sync
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
-from tornado.netutil import bind_sockets
 from traitlets import Instance
 from traitlets.config import Config
 
 from gguf_widgets.core.errors import InvalidValueError, ServerStartError
+from gguf_widgets.dashboard.address import (
+    bind,
+    is_any_address,
+    is_this_machine,
+    open_browser,
+    say,
+)
 from gguf_widgets.dashboard.notebooks import notebook_path
 from gguf_widgets.dashboard.quick_import import without_iri_grammar
 
@@ -50,7 +51,6 @@ with without_iri_grammar():
 
 __all__ = ["DashboardApp", "DashboardOptions", "serve"]
 
-_NUM_PORTS_TRIED = 50
 _LONGEST_SOCKET_PATH = 100  # macOS allows 103 bytes, Linux 107
 _PAGE_TEMPLATES = Path(__file__).parent / "page"
 
@@ -124,6 +124,9 @@ class DashboardApp(Voila):  # type: ignore[misc]  # Voila ships no types
         # Without a token, a page of another site could reach us by pointing a name of its own at
         # 127.0.0.1; so only this machine's own names are let in then.
         settings["allow_remote_access"] = bool(self.token)
+        # Jupyter's own login page tells of commands and passwords that are not ours.
+        server_pages = settings["jinja2_env"]
+        server_pages.loader = ChoiceLoader([FunctionLoader(_own_page), server_pages.loader])
         return settings
 
     def init_handlers(self) -> list[Any]:
@@ -136,8 +139,8 @@ class DashboardApp(Voila):  # type: ignore[misc]  # Voila ships no types
 
     def listen(self) -> None:
         """Bind, say where, and run until the process is told to end."""
-        sockets = self._bind()
-        self.port = sockets[0].getsockname()[1]
+        sockets = bind(self.ip, self.port)
+        self.port: int = sockets[0].getsockname()[1]
         HTTPServer(self.app).add_sockets(sockets)
         self.ioloop = IOLoop.current()
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -145,13 +148,13 @@ class DashboardApp(Voila):  # type: ignore[misc]  # Voila ships no types
                 signal.signal(getattr(signal, name), self._handle_signal_stop)
         # A token of the person's own is theirs to keep out of terminals and logs.
         shown = None if self.options.token else self.token
-        _say(f"Open {self._address(self._own_host, token=shown)}")
-        if _is_any_address(self.ip):
-            _say(f"From another machine: {self._address(socket.gethostname(), token=shown)}")
-        _say("Press Ctrl+C here to end it.")
+        say(f"Open {self._address(self._own_host, token=shown)}")
+        if is_any_address(self.ip):
+            say(f"From another machine: {self._address(socket.gethostname(), token=shown)}")
+        say("Press Ctrl+C here to end it.")
         if self.open_browser:
             address = self._address(self._own_host, token=self.token)
-            _open_browser(address, is_secret=bool(self.token))
+            open_browser(address, is_secret=bool(self.token))
         try:
             self.ioloop.start()
         finally:
@@ -161,35 +164,18 @@ class DashboardApp(Voila):  # type: ignore[misc]  # Voila ships no types
 
     def stop(self) -> None:
         """End every kernel."""
-        _say("Ending.")
+        say("Ending.")
         run_sync(self.kernel_manager.shutdown_all)(now=False)
         super().stop()
 
     @property
     def _own_host(self) -> str:
-        return "localhost" if _is_any_address(self.ip) else self.ip
+        return "localhost" if is_any_address(self.ip) else self.ip
 
     def _address(self, host: str, *, token: str | None) -> str:
         shown = f"[{host}]" if ":" in host else host
         query = f"?token={quote(token)}" if token else ""
         return f"http://{shown}:{self.port}{self.base_url}{query}"
-
-    def _bind(self) -> list[socket.socket]:
-        for port in _ports(self.port):
-            try:
-                sockets = bind_sockets(port, "" if _is_any_address(self.ip) else self.ip)
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    continue
-                raise ServerStartError(_why_not(self.ip, port, error), port=port) from error
-            if port != self.port and self.port != 0:
-                _say(f"Port {self.port} is taken; using {port} instead.")
-            return sockets
-        raise ServerStartError(
-            f"The ports from {self.port} to {min(self.port + _NUM_PORTS_TRIED - 1, 65535)} are all "
-            "taken. Choose another with --port, or --port 0 for any free one.",
-            port=self.port,
-        )
 
 
 def serve(options: DashboardOptions) -> int:
@@ -204,9 +190,7 @@ def serve(options: DashboardOptions) -> int:
     if not notebook.is_file():
         raise ServerStartError(f"There is no notebook at {notebook}.", path=str(notebook))
     token = options.token or (
-        None
-        if options.token is None and _is_this_machine(options.ip)
-        else secrets.token_urlsafe(24)
+        None if options.token is None and is_this_machine(options.ip) else secrets.token_urlsafe(24)
     )
     app = DashboardApp(
         options=options,
@@ -228,6 +212,12 @@ def serve(options: DashboardOptions) -> int:
     app.initialize([])
     app.start()
     return 0
+
+
+def _own_page(name: str) -> str | None:
+    """Return our page for one that Jupyter asks for by name, if we have one."""
+    path = _PAGE_TEMPLATES / f"{name}.j2"
+    return path.read_text("utf-8") if path.is_file() else None
 
 
 def _read_notebook(path: str) -> Any:
@@ -257,6 +247,8 @@ def _config(options: DashboardOptions) -> Config:
         # widgets lived in the old one. The page is told that it is dead, and says so.
         KernelRestarter={"restart_limit": 0, "time_to_dead": 1.0},
         KernelManager={"transport": _transport()},
+        # The login page would otherwise let a visitor write a password into Jupyter's own files.
+        PasswordIdentityProvider={"allow_password_change": False},
         NotebookNotary={"db_file": ":memory:", "secret": secrets.token_bytes(64)},
     )
 
@@ -268,61 +260,3 @@ def _transport() -> str:
     """
     longest = len(tempfile.gettempdir()) + len("/voila_xxxxxxxx/kernel--ipc-5") + 36
     return "ipc" if os.name == "posix" and longest <= _LONGEST_SOCKET_PATH else "tcp"
-
-
-def _ports(first: int) -> Iterator[int]:
-    return iter([0] if first == 0 else range(first, min(first + _NUM_PORTS_TRIED, 65536)))
-
-
-def _is_any_address(ip: str) -> bool:
-    return ip in ("", "*", "0.0.0.0", "::")  # noqa: S104  # compared, not bound
-
-
-def _is_this_machine(ip: str) -> bool:
-    if ip == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(ip).is_loopback
-    except ValueError:
-        return False
-
-
-def _why_not(ip: str, port: int, error: OSError) -> str:
-    if error.errno in (errno.EACCES, getattr(errno, "WSAEACCES", errno.EACCES)):
-        return f"You may not use port {port}. The ports from 1024 up need no special right."
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return (
-            f"This machine has no address {ip!r}. Leave --ip out to serve this machine only, or "
-            "use 0.0.0.0 for all of its networks."
-        )
-    return f"The address {ip}, port {port}, cannot be used: {error.strerror or error}."
-
-
-def _open_browser(url: str, *, is_secret: bool) -> None:
-    """Open the page, in a thread because some browsers keep the caller until they are closed."""
-    graphical = sys.platform in ("darwin", "win32") or any(
-        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
-    )
-    if not graphical:
-        _say("There is no graphical browser here: open the address above in one that reaches it.")
-        return
-    if is_secret:
-        # Other users of this machine can read a program's arguments, but not a private file.
-        descriptor, name = tempfile.mkstemp(prefix="gguf-widgets-", suffix=".html")
-        os.close(descriptor)
-        page = Path(name)
-        page.write_text(f'<meta http-equiv="refresh" content="0;url={url}">', "utf-8")
-        atexit.register(page.unlink, missing_ok=True)
-        url = page.as_uri()
-
-    def target() -> None:
-        if not webbrowser.open(url, new=2):
-            _say("No browser opened: open the address above yourself.")
-
-    threading.Thread(target=target, name="open-browser", daemon=True).start()
-
-
-def _say(line: str) -> None:
-    """Print a line that a person, or a program that started us, is waiting for."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

@@ -209,6 +209,7 @@ def test_a_token_is_made_where_others_could_reach_the_page(person: Home) -> None
         visitor = Visitor(address)
         login = visitor.get()
         assert "kernelId" not in login
+        assert "This page needs a token" in login
         assert "cdn" not in login
         assert person.kernels() == []
         assert "kernelId" in visitor.get(f"?token={token}", Host="some.name.example")
