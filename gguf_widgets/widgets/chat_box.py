@@ -40,7 +40,8 @@ _EXAMPLES = (
     },
     {
         "label": "Read an order as JSON",
-        "text": 'Read this order as JSON: "Please send 3 lamps to Anna in Oslo."',
+        "text": "Read this order as JSON: "
+        '"Hello, I am Maria Lopez and I want 3 red lamps sent to Berlin."',
     },
     {"label": "Tell a story", "text": "Tell me a story about Emma."},
 )

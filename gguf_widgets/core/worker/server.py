@@ -140,7 +140,6 @@ class Server:
         )
         self._listening = await make(lambda: ClientConnection(self), sock=listener)
         self._catch_signals()
-        self._engine.start()
         self._keep_alive_timer = self._loop.call_later(
             self._options.first_client_s, self._end_if_alone, "nobody came to use the model"
         )
@@ -202,6 +201,9 @@ class Server:
             ),
         )
         connection.send(self._ready or self._failure or self._last_progress)
+        # Not before somebody listens, and has been answered: whatever happens in native code, also
+        # in its first moment, then has a client that can say what was going on.
+        self._loop.call_soon(self._begin_loading)
         if self._failure is not None:
             self._end_soon("the model could not be loaded")
 
@@ -306,6 +308,10 @@ class Server:
             connection.drop()
         self._ended.set()
 
+    def _begin_loading(self) -> None:
+        if self._engine.ident is None and self._state is _State.LOADING:
+            self._engine.start()
+
     async def _close_engine(self) -> None:
         # Native code that hangs while it closes must not keep the memory: the system takes it.
         status = self._exit_status or 0
@@ -315,7 +321,8 @@ class Server:
         if self._requests is not None:
             await self._loop.run_in_executor(None, self._requests.close)
         self._engine.finish()
-        await self._loop.run_in_executor(None, self._engine.join)
+        if self._engine.ident is not None:  # it never began if nobody came
+            await self._loop.run_in_executor(None, self._engine.join)
         bound.cancel()
 
     def _on_loaded(self, model: LoadedModel) -> None:
