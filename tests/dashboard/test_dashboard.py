@@ -144,5 +144,9 @@ def test_a_store_that_cannot_be_opened_leaves_a_page_that_works(
 def test_closing_ends_every_thread(open_one: Callable[[], Page]) -> None:
     page = open_one()
     page.dashboard.close()
-    names = {thread.name.split("-")[0] for thread in threading.enumerate()}
-    assert not names & {"Dashboard", "ChatBox", "ModelPicker"}
+    ours = ("Dashboard-", "ChatBox-", "ModelPicker-")
+    # The short-lived ones, which load or look for graphics cards, end by themselves soon after.
+    for thread in threading.enumerate():
+        if thread.name.startswith(ours):
+            thread.join(20)
+            assert not thread.is_alive(), thread.name

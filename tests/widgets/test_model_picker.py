@@ -191,7 +191,8 @@ def test_a_failed_load_keeps_the_model_that_was_there(
 ) -> None:
     manager.go_on.set()
     model = page.picker.load("demo")
-    other = write_tiny_model(home / "models" / "other.gguf")
+    # Put there in one step: the list may be made at any moment, and must not see half a file.
+    other = write_tiny_model(home / "other.gguf").rename(home / "models" / "other.gguf")
     page.ask("refresh")
     page.wait(lambda: page.row("other"))
     manager.error = ModelLoadError("llama.cpp could not load it.")
