@@ -28,6 +28,7 @@ from gguf_widgets.core.preferences import LAST_CONVERSATION, Preferences
 from gguf_widgets.core.store.store import Store, default_store
 from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
+from gguf_widgets.widgets._esm import css, esm
 from gguf_widgets.widgets.chat_box import ChatBox
 from gguf_widgets.widgets.model_picker import ModelPicker
 
@@ -62,9 +63,9 @@ class Dashboard(anywidget.AnyWidget):
     """
 
     # As text: a path would make anywidget keep every widget for good, for its live reload.
-    _esm = (_STATIC / "dashboard.js").read_text(encoding="utf-8")
-    _css = (_STATIC / "dashboard.css").read_text(encoding="utf-8")
-    own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` there
+    _esm = esm(_STATIC / "dashboard.js")
+    _css = css(_STATIC / "dashboard.css")
+    own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` in _connection.js
     height = traitlets.Unicode().tag(sync=True)
     picker = anywidget.WidgetTrait().tag(sync=True)
     chat = anywidget.WidgetTrait().tag(sync=True)

@@ -24,6 +24,7 @@ from gguf_widgets.core.model import Model
 from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._chat_feed import ChatFeed
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
+from gguf_widgets.widgets._esm import css, esm
 from gguf_widgets.widgets._words import as_known
 
 __all__ = ["ChatBox"]
@@ -82,9 +83,9 @@ class ChatBox(anywidget.AnyWidget):
     """
 
     # As text: a path would make anywidget keep every widget for good, for its live reload.
-    _esm = (_STATIC / "chat_box.js").read_text(encoding="utf-8")
-    _css = (_STATIC / "chat_box.css").read_text(encoding="utf-8")
-    own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` there
+    _esm = esm(_STATIC / "chat_box.js")
+    _css = css(_STATIC / "chat_box.css")
+    own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` in _connection.js
     height = traitlets.Unicode().tag(sync=True)
 
     def __init__(

@@ -38,6 +38,7 @@ from gguf_widgets.core.running import is_running
 from gguf_widgets.core.types import LoadSettings
 from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
+from gguf_widgets.widgets._esm import css, esm
 from gguf_widgets.widgets._picker_rows import Loading, field_views, loaded_with, row_view
 from gguf_widgets.widgets._words import as_known
 
@@ -75,9 +76,9 @@ class ModelPicker(anywidget.AnyWidget):
     """
 
     # As text: a path would make anywidget keep every widget for good, for its live reload.
-    _esm = (_STATIC / "model_picker.js").read_text(encoding="utf-8")
-    _css = (_STATIC / "model_picker.css").read_text(encoding="utf-8")
-    own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` there
+    _esm = esm(_STATIC / "model_picker.js")
+    _css = css(_STATIC / "model_picker.css")
+    own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` in _connection.js
     model = traitlets.Instance(Model, default_value=None, allow_none=True)
     loading = traitlets.Bool(default_value=False)
 

@@ -12,17 +12,13 @@
  * Messages to Python: snapshot, ping, dismiss, tab {name}; each with `mid`.
  */
 
+import { Heartbeat, newMid } from "../../widgets/static/_connection.js";
+import { confirmCopy, copyText } from "../../widgets/static/_copy.js";
+import { ghostButton, h, icon } from "../../widgets/static/_dom.js";
+
 /**
- * @typedef {{
- *   get(name: string): any,
- *   on(name: string, callback: (...args: any[]) => void): void,
- *   off(name: string, callback: (...args: any[]) => void): void,
- *   send(content: object): void,
- *   widget_manager?: {
- *     kernel?: {status?: string, connectionStatus?: string},
- *     get_model?(id: string): Promise<any>,
- *   },
- * }} WidgetModel
+ * @import { WidgetModel } from "../../widgets/static/_connection.js"
+ *
  * @typedef {{getWidget(ref: string): Promise<{render(to: {el: HTMLElement, signal: AbortSignal}): Promise<void>}>}} Host
  *
  * @typedef {{value: string, title: string, strong?: boolean}} Figure
@@ -30,139 +26,8 @@
  * @typedef {{banner: Banner, notices: string[], status: Figure[], loaded: boolean}} DashboardState
  */
 
-const PING_EVERY_MS = 3000;
-const SILENCE_MS = 6000;
 const WIDE_PX = 1000;
 const PART_TRIES = 3;
-
-const SVG = "http://www.w3.org/2000/svg";
-/** Strokes on a 20 x 20 grid. @type {Record<string, string>} */
-const ICONS = {
-  panel: "M4 4.500h12v11H4zM8 4.500v11",
-  copy: "M7.500 7.500h8v8h-8zM12.500 7.500v-3h-8v8h3",
-  done: "M4.500 10.500l3.500 3.500 7.500-8",
-  warn: "M10 3.500l7.500 13h-15zM10 8.500v3.500M10 14.200v.1",
-  info: "M10 3a7 7 0 1 0 0 14a7 7 0 1 0 0-14M10 9v4.500M10 6.400v.1",
-  close: "M5.500 5.500l9 9M14.500 5.500l-9 9",
-};
-
-/**
- * Make an element. Attributes that are null or false are left out; `text` sets its text.
- * @template {keyof HTMLElementTagNameMap} K
- * @param {K} tag
- * @param {Record<string, string | boolean | null>} [attributes]
- * @param {(Node | string)[]} [children]
- * @returns {HTMLElementTagNameMap[K]}
- */
-function h(tag, attributes = {}, children = []) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === null || value === false) continue;
-    if (name === "text") element.textContent = String(value);
-    else element.setAttribute(name, value === true ? "" : value);
-  }
-  element.append(...children);
-  return element;
-}
-
-/** @param {string} name @returns {SVGSVGElement} */
-function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", "0 0 20 20");
-  svg.setAttribute("class", `gw-icon gw-icon-${name}`);
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", ICONS[name] ?? "");
-  svg.append(path);
-  return svg;
-}
-
-/** @param {string} name @param {string} label @param {Record<string, string | boolean | null>} [attributes] */
-function iconButton(name, label, attributes = {}) {
-  return h("button", { type: "button", class: "gw-ghost", title: label, "aria-label": label, ...attributes }, [icon(name)]);
-}
-
-/**
- * Put text on the clipboard, also on a page without a secure context (plain http, not localhost).
- * @param {string} text
- * @returns {Promise<boolean>} whether it worked
- */
-async function copyText(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    const area = h("textarea", { "aria-hidden": "true", class: "gw-offscreen" });
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    const worked = document.execCommand("copy");
-    area.remove();
-    return worked;
-  }
-}
-
-/** @returns {string} */
-const newMid = () => Math.random().toString(36).slice(2);
-
-/**
- * Hear Python although anywidget has given up: 0.11 drops every later message to a widget whose
- * code took more than two seconds to load, as it may on a busy machine or a slow one. Where its
- * handler is not what is expected here, nothing is changed.
- * @param {WidgetModel} model
- */
-async function hearAnyway(model) {
-  const own = await model.widget_manager?.get_model?.(model.get("own_id"));
-  const handle = own && Object.getPrototypeOf(Object.getPrototypeOf(own))?._handle_comm_msg;
-  if (own?.comm && typeof handle === "function") own.comm.on_msg((/** @type {any} */ message) => handle.call(own, message));
-}
-
-/** Sends pings while the page is seen, and says when no answer comes. */
-class Heartbeat {
-  /**
-   * @param {WidgetModel} model
-   * @param {(state: "there" | "busy" | "gone") => void} report
-   * @param {() => void} ask ask for the first snapshot once more
-   * @param {AbortSignal} signal
-   */
-  constructor(model, report, ask, signal) {
-    this.model = model;
-    this.report = report;
-    this.ask = ask;
-    this.waitingSince = 0;
-    this.everHeard = false;
-    const timer = setInterval(() => this.beat(), PING_EVERY_MS);
-    signal.addEventListener("abort", () => clearInterval(timer));
-    const seen = () => {
-      this.waitingSince = 0; // a hidden page's timers sleep: silence then means nothing
-      this.beat();
-    };
-    document.addEventListener("visibilitychange", seen, { signal });
-  }
-
-  beat() {
-    if (document.hidden) return;
-    if (!this.everHeard && this.waitingSince) void hearAnyway(this.model).then(this.ask);
-    const kernel = this.model.widget_manager?.kernel;
-    const silent = this.waitingSince > 0 && performance.now() - this.waitingSince > SILENCE_MS;
-    const busy = kernel?.connectionStatus === "connected" && kernel.status === "busy";
-    if (kernel?.status === "dead" || (silent && !busy)) this.report("gone");
-    else if (silent) this.report("busy");
-    this.waitingSince ||= performance.now();
-    try {
-      this.model.send({ kind: "ping", mid: newMid() });
-    } catch {
-      this.report("gone"); // the comm is closed
-    }
-  }
-
-  /** A message came. */
-  heard() {
-    this.everHeard = true;
-    this.waitingSince = 0;
-    this.report("there");
-  }
-}
 
 /** What is said above everything: no connection, demo mode, what happened to the store. */
 class NotesElement {
@@ -195,11 +60,9 @@ class NotesElement {
     if (!banner) return;
     this.banner.replaceChildren(icon("info"), h("span", { text: banner.text }));
     if (!banner.command) return;
-    const copy = iconButton("copy", "Copy this line");
+    const copy = ghostButton("copy", "Copy this line");
     copy.addEventListener("click", async () => {
-      if (!(await copyText(banner.command))) return;
-      copy.replaceChildren(icon("done"));
-      setTimeout(() => copy.replaceChildren(icon("copy")), 1500);
+      if (await copyText(banner.command)) confirmCopy(copy);
     });
     this.banner.append(h("div", { class: "gw-dash-command" }, [h("code", { text: banner.command }), copy]));
   }
@@ -207,7 +70,7 @@ class NotesElement {
   /** @param {string[]} notices */
   showNotices(notices) {
     this.notices.hidden = notices.length === 0;
-    const close = iconButton("close", "Close");
+    const close = ghostButton("close", "Close");
     close.addEventListener("click", () => {
       this.notices.hidden = true;
       this.dismiss();
@@ -222,13 +85,13 @@ class PanelElement {
   constructor() {
     const id = `gw-panel-${newMid()}`;
     this.place = h("div", { class: "gw-dash-picker" });
-    this.close = iconButton("close", "Close", { "data-gw": "panel-close" });
+    this.close = ghostButton("close", "Close", { "data-gw": "panel-close" });
     this.root = h("aside", { class: "gw-dash-panel", id, "aria-label": "Models and settings" }, [
       h("div", { class: "gw-dash-brand" }, [h("span", { text: "gguf-widgets" }), this.close]),
       this.place,
     ]);
     this.scrim = h("div", { class: "gw-dash-scrim" });
-    this.toggle = iconButton("panel", "Show or hide the models", { "data-gw": "panel-toggle", "aria-controls": id, "aria-expanded": "false" });
+    this.toggle = ghostButton("panel", "Show or hide the models", { "data-gw": "panel-toggle", "aria-controls": id, "aria-expanded": "false" });
   }
 
   /** @returns {HTMLElement | null} the button that a person who needs a model should press */

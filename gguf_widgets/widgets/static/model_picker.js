@@ -11,17 +11,12 @@
  * gpu (are there graphics cards?), ping; each with `mid`.
  */
 
+import { Heartbeat, newMid } from "./_connection.js";
+import { confirmCopy, copyText } from "./_copy.js";
+import { ghostButton, h, icon } from "./_dom.js";
+
 /**
- * @typedef {{
- *   get(name: string): any,
- *   on(name: string, callback: (...args: any[]) => void): void,
- *   off(name: string, callback: (...args: any[]) => void): void,
- *   send(content: object): void,
- *   widget_manager?: {
- *     kernel?: {status?: string, connectionStatus?: string},
- *     get_model?(id: string): Promise<any>,
- *   },
- * }} WidgetModel
+ * @import { WidgetModel } from "./_connection.js"
  *
  * @typedef {{title: string, text: string}} ErrorView
  * @typedef {{label: string, settings: Record<string, number>, force: boolean, first?: boolean}} Offer
@@ -37,77 +32,11 @@
  * }} PickerState
  */
 
-const PING_EVERY_MS = 3000;
-const SILENCE_MS = 6000;
-
-const SVG = "http://www.w3.org/2000/svg";
-/** Strokes on a 20 x 20 grid. @type {Record<string, string>} */
-const ICONS = {
-  refresh: "M15.500 8A6 6 0 1 0 16 10.500M16 4.500V8h-3.500",
-  copy: "M7.500 7.500h8v8h-8zM12.500 7.500v-3h-8v8h3",
-  done: "M4.500 10.500l3.500 3.500 7.500-8",
-  warn: "M10 3.500l7.500 13h-15zM10 8.500v3.500M10 14.200v.1",
-  open: "M8 5.500l4.500 4.500L8 14.500",
-};
-
-/**
- * Make an element. Attributes that are null or false are left out; `text` sets its text.
- * @template {keyof HTMLElementTagNameMap} K
- * @param {K} tag
- * @param {Record<string, string | boolean | null>} [attributes]
- * @param {(Node | string)[]} [children]
- * @returns {HTMLElementTagNameMap[K]}
- */
-function h(tag, attributes = {}, children = []) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === null || value === false) continue;
-    if (name === "text") element.textContent = String(value);
-    else element.setAttribute(name, value === true ? "" : value);
-  }
-  element.append(...children);
-  return element;
-}
-
-/** @param {string} name @returns {SVGSVGElement} */
-function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", "0 0 20 20");
-  svg.setAttribute("class", `gw-icon gw-icon-${name}`);
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", ICONS[name] ?? "");
-  svg.append(path);
-  return svg;
-}
-
-/**
- * Put text on the clipboard, also on a page without a secure context (plain http, not localhost).
- * @param {string} text
- * @returns {Promise<boolean>} whether it worked
- */
-async function copyText(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    const area = h("textarea", { "aria-hidden": "true", class: "gw-offscreen" });
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    const worked = document.execCommand("copy");
-    area.remove();
-    return worked;
-  }
-}
-
 /** A text in a code font with a Copy button. @param {string} text @param {string} label */
 function copyable(text, label) {
-  const button = h("button", { type: "button", class: "gw-ghost", title: label, "aria-label": label }, [icon("copy")]);
+  const button = ghostButton("copy", label);
   button.addEventListener("click", async () => {
-    if (!(await copyText(text))) return;
-    button.replaceChildren(icon("done"));
-    setTimeout(() => button.replaceChildren(icon("copy")), 1500);
+    if (await copyText(text)) confirmCopy(button);
   });
   return h("div", { class: "gw-copyable" }, [h("code", { text, title: text }), button]);
 }
@@ -275,67 +204,6 @@ class MoreElement {
   }
 }
 
-/**
- * Hear Python although anywidget has given up: 0.11 drops every later message to a widget whose
- * code took more than two seconds to load, as it may on a busy machine or a slow one. Where its
- * handler is not what is expected here, nothing is changed.
- * @param {WidgetModel} model
- */
-async function hearAnyway(model) {
-  const own = await model.widget_manager?.get_model?.(model.get("own_id"));
-  const handle = own && Object.getPrototypeOf(Object.getPrototypeOf(own))?._handle_comm_msg;
-  if (own?.comm && typeof handle === "function") own.comm.on_msg((/** @type {any} */ message) => handle.call(own, message));
-}
-
-/** Sends pings while the page is seen, and says when no answer comes. */
-class Heartbeat {
-  /**
-   * @param {WidgetModel} model
-   * @param {(gone: boolean) => void} report
-   * @param {() => void} ask ask for the first snapshot once more
-   * @param {AbortSignal} signal
-   */
-  constructor(model, report, ask, signal) {
-    this.model = model;
-    this.report = report;
-    this.ask = ask;
-    this.waitingSince = 0;
-    this.everHeard = false;
-    const timer = setInterval(() => this.beat(), PING_EVERY_MS);
-    signal.addEventListener("abort", () => clearInterval(timer));
-    const seen = () => {
-      this.waitingSince = 0; // a hidden page's timers sleep: silence then means nothing
-      this.beat();
-    };
-    document.addEventListener("visibilitychange", seen, { signal });
-  }
-
-  beat() {
-    if (document.hidden) return;
-    if (!this.everHeard && this.waitingSince) void hearAnyway(this.model).then(this.ask);
-    const kernel = this.model.widget_manager?.kernel;
-    const silent = this.waitingSince > 0 && performance.now() - this.waitingSince > SILENCE_MS;
-    const busy = kernel?.connectionStatus === "connected" && kernel.status === "busy";
-    if (kernel?.status === "dead" || (silent && !busy)) this.report(true);
-    this.waitingSince ||= performance.now();
-    try {
-      this.model.send({ kind: "ping", mid: newMid() });
-    } catch {
-      this.report(true); // the comm is closed
-    }
-  }
-
-  /** A message came. */
-  heard() {
-    this.everHeard = true;
-    this.waitingSince = 0;
-    this.report(false);
-  }
-}
-
-/** @returns {string} */
-const newMid = () => Math.random().toString(36).slice(2);
-
 /** The view: owns the parts above and talks to Python. */
 class PickerView {
   /** @param {WidgetModel} model @param {HTMLElement} el @param {AbortSignal} signal */
@@ -350,7 +218,7 @@ class PickerView {
     this.settings = new SettingsElement(post, () => this.loadAgain());
     this.more = new MoreElement();
     this.notice = h("p", { class: "gw-picker-notice", role: "status" });
-    const refresh = h("button", { type: "button", class: "gw-ghost", title: "Look for new files", "aria-label": "Look for new files" }, [icon("refresh")]);
+    const refresh = ghostButton("refresh", "Look for new files");
     refresh.addEventListener("click", () => this.post("refresh"));
     this.bar = h("div", { class: "gw-picker-bar", role: "alert", hidden: true }, [
       icon("warn"),
@@ -369,7 +237,7 @@ class PickerView {
     const onMessage = (/** @type {any} */ content) => this.receive(content);
     model.on("msg:custom", onMessage);
     signal.addEventListener("abort", () => model.off("msg:custom", onMessage));
-    this.heartbeat = new Heartbeat(model, (gone) => this.showGone(gone), () => this.post("snapshot"), signal);
+    this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), () => this.post("snapshot"), signal);
     this.post("snapshot");
   }
 
@@ -415,9 +283,11 @@ class PickerView {
     this.more.update(state);
   }
 
-  /** @param {boolean} gone */
-  showGone(gone) {
+  /** @param {"there" | "busy" | "gone"} state */
+  showConnection(state) {
+    if (state === "busy") return; // no reason to reload: the bar stays as it is
     if (this.root.classList.contains("gw-embedded")) return; // the frame has its own bar
+    const gone = state === "gone";
     this.bar.hidden = !gone;
     if (gone) this.bar.dataset.gw = "gw-disconnected";
     else delete this.bar.dataset.gw;

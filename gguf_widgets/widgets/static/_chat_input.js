@@ -1,0 +1,51 @@
+// @ts-check
+/**
+ * Where the person types a message, with Send, Stop and the reason why Send waits.
+ *
+ * Promises: grows with the text up to a limit; what it does to the text can be undone. Leaves to
+ * others: what the keys and buttons do (`chat_box.js`).
+ */
+
+import { newMid } from "./_connection.js";
+import { h, icon, iconButton } from "./_dom.js";
+
+const INPUT_MAX_PX = 200;
+
+/** Where the person types. */
+export class ComposerElement {
+  constructor() {
+    this.reason = h("span", { class: "gw-reason", id: `gw-reason-${newMid()}` });
+    this.input = h("textarea", {
+      class: "gw-input",
+      rows: "1",
+      "data-gw": "chat-input",
+      "aria-label": "Message to the model",
+      "aria-describedby": this.reason.id,
+      placeholder: "Write a message",
+      "data-lm-suppress-shortcuts": "true", // JupyterLab would run the cell on Shift+Enter
+    });
+    this.send = h("button", { type: "submit", class: "gw-round", "data-gw": "chat-send", "aria-label": "Send", title: "Send (Enter)" }, [icon("send")]);
+    this.stop = iconButton("stop", "Stop (Esc)", { class: "gw-round gw-round-stop", "data-gw": "chat-stop", hidden: true });
+    this.root = h("form", { class: "gw-composer" }, [
+      this.input,
+      h("div", { class: "gw-composer-row" }, [this.reason, this.send, this.stop]),
+    ]);
+    this.root.addEventListener("click", (event) => {
+      if (event.target === this.root) this.input.focus();
+    });
+  }
+
+  /** Put a line end where the cursor is, in a way that Undo takes back. */
+  newLine() {
+    if (document.execCommand("insertText", false, "\n")) return;
+    const { selectionStart, selectionEnd } = this.input;
+    this.input.setRangeText("\n", selectionStart, selectionEnd, "end");
+    this.grow();
+  }
+
+  /** Make the place as high as what is in it, up to a limit. */
+  grow() {
+    this.input.style.height = "auto";
+    this.input.style.height = `${Math.min(this.input.scrollHeight, INPUT_MAX_PX)}px`;
+  }
+}
