@@ -234,7 +234,15 @@ class ChatInterface(ChatState):
         GgufWidgetsError
             The answer failed; the message in the conversation holds the error, too.
         """
-        return self._begin(text, sampling).result()
+        before = self._answer
+        try:
+            return self._begin(text, sampling).result()
+        except KeyboardInterrupt:
+            # It may have come when the answer had begun and nobody waited for it yet.
+            answer = self._answer
+            if answer is not None and answer is not before:
+                answer.give_up()
+            raise
 
     async def asend(self, text: str, **sampling: Any) -> Reply:
         """Send a message and wait for the reply without blocking; cancelling stops the answer."""
@@ -319,9 +327,11 @@ class ChatInterface(ChatState):
             self._title = self._title or title_from(content)
             self._messages += [asked, answer.message]
             self._answer = answer
-        self._emit(EventKind.ADDED, message=asked, message_id=asked.id)
-        self._emit(EventKind.ADDED, message=answer.message, message_id=answer.message.id)
-        answer.start()
+        try:
+            self._emit(EventKind.ADDED, message=asked, message_id=asked.id)
+            self._emit(EventKind.ADDED, message=answer.message, message_id=answer.message.id)
+        finally:
+            answer.start()  # also when an interrupt comes just now: only a begun answer can end
         return answer
 
     def _new_answer(

@@ -223,9 +223,15 @@ class Answer:
                 if not self._thread.is_alive() and not self.future.done():
                     raise RequestError("The answer ended without a result. Try again.")
         except KeyboardInterrupt:
-            self.stop()
-            self.join(_STOP_WAIT_S)
+            self.give_up()
             raise
+
+    def give_up(self) -> None:
+        """Stop, for a program that was interrupted, and wait at most some seconds for the end."""
+        self.stop()
+        # Not `join` at once: the interrupt may have come while the thread was being started.
+        if concurrent.futures.wait([self.future], _STOP_WAIT_S).done:
+            self.join(_STOP_WAIT_S)
 
     # -- on the answer's thread -------------------------------------------------------------------
 

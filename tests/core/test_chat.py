@@ -532,6 +532,19 @@ def test_an_interrupt_while_waiting_stops_the_answer(make: Any) -> None:
     assert said(chat)[1] == ("assistant", "Once ", "aborted")
 
 
+def test_an_interrupt_while_the_answer_begins_stops_it(make: Any) -> None:
+    chat = make(FakeModel())
+
+    def press_stop(event: ChatEvent) -> None:
+        if event.kind is EventKind.ADDED and event.message and event.message.role == "assistant":
+            _thread.interrupt_main()
+
+    chat.subscribe(press_stop)
+    with pytest.raises(KeyboardInterrupt):
+        chat.send("Tell me a story")
+    assert not chat.busy
+
+
 def test_an_observer_that_raises_or_talks_back_breaks_nothing(
     make: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
