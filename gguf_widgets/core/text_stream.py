@@ -216,7 +216,10 @@ class TextStream:
                 except queue.Empty:
                     pass
                 try:
-                    await asyncio.wait_for(arrived.wait(), _SLICE_S)
+                    # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes
+                    # in the moment when the event is set.
+                    async with asyncio.timeout(_SLICE_S):
+                        await arrived.wait()
                 except TimeoutError:
                     self._check_connection()
         finally:
