@@ -196,8 +196,9 @@ class Dashboard(anywidget.AnyWidget):
             value = "Loading" if self.picker.loading else "No model loaded"
             return [{"value": value, "title": "", "strong": True}, free]
         info = model.info
+        kind = "demo mode" if info.backend == "scripted" else info.quantization
         figures: list[dict[str, Any]] = [
-            {"value": f"{model.name} · {info.quantization}", "title": info.path, "strong": True}
+            {"value": f"{model.name} · {kind}", "title": info.path, "strong": True}
         ]
         used = _memory_of(model.pid)
         if used is not None:

@@ -18,6 +18,7 @@ from gguf_widgets.core.chat_types import (
     ChatEvent,
     ChatMessage,
     ChatSnapshot,
+    EventKind,
     MessageStatus,
     Phase,
 )
@@ -115,6 +116,10 @@ class ChatFeed:
     def handle(self, event: ChatEvent) -> None:
         """Take one event of the conversation in."""
         self._stale = True
+        added = event.message
+        begun = added is not None and added.status is MessageStatus.STREAMING
+        if event.message_id is not None and (begun or event.kind is EventKind.PROGRESS):
+            self._live_for(event.message_id)  # the time to the first word counts from here
         if event.num_completion_tokens is not None and event.message_id is not None:
             self._live_for(event.message_id).count(event.num_completion_tokens, self._clock())
 

@@ -121,6 +121,7 @@ def row_view(
         "status": status,
         "chosen": chosen,
         "error": error_view(error) if error is not None else None,
+        "demo": model is not None and model.info.backend == "scripted",
         "notes": model.load_notes if model is not None and status == "loaded" else [],
         "offers": _offers(failure, model.name if model is not None else None)
         if entry.error is None

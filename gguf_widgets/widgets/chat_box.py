@@ -259,6 +259,8 @@ class ChatBox(anywidget.AnyWidget):
         }
 
     def _hint(self, model: ChatModel | None) -> str:
+        if model is not None and model.info.backend == "scripted":
+            return "Demo mode: answers are prepared, no model runs. Nothing you write goes out."
         if model is not None:
             return f"The model {model.name} runs on this computer. Nothing you write leaves it."
         if self._blocked:

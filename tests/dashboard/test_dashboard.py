@@ -15,7 +15,7 @@ from gguf_widgets.core.preferences import LAST_CONVERSATION, Preferences
 from gguf_widgets.core.store.store import default_store
 from gguf_widgets.dashboard.dashboard import Dashboard
 
-WAIT_S = 20.0
+WAIT_S = 60.0  # for whatever depends on how busy the machine is
 
 
 class Page:
@@ -82,7 +82,7 @@ def test_the_model_of_the_picker_answers_in_the_chat_and_both_come_back(
     assert page.dashboard.model is model
     assert page.dashboard.chat.model is model
     page.wait(lambda: page.state["loaded"])
-    assert page.state["status"][0]["value"].startswith("demo · ")
+    assert page.state["status"][0]["value"] == "demo · demo mode"
     assert "of memory" in page.state["status"][1]["value"]
     page.dashboard.chat.chat.send("Hello")
     conversation = page.dashboard.chat.chat.conversation_id
@@ -148,5 +148,5 @@ def test_closing_ends_every_thread(open_one: Callable[[], Page]) -> None:
     # The short-lived ones, which load or look for graphics cards, end by themselves soon after.
     for thread in threading.enumerate():
         if thread.name.startswith(ours):
-            thread.join(20)
+            thread.join(WAIT_S)
             assert not thread.is_alive(), thread.name

@@ -69,6 +69,7 @@ class NotesElement {
 
   /** @param {string[]} notices */
   showNotices(notices) {
+    if (this.notices.textContent === notices.join("")) return; // its button may have the focus
     this.notices.hidden = notices.length === 0;
     const close = ghostButton("close", "Close");
     close.addEventListener("click", () => {
@@ -98,7 +99,7 @@ class PanelElement {
   firstChoice() {
     return (
       this.root.querySelector('[data-gw="picker-load"].gw-primary') ??
-      this.root.querySelector('[data-gw="picker-row"] button:not([hidden])')
+      this.root.querySelector('[data-gw="picker-row"] button:not([hidden], :disabled)')
     );
   }
 }
@@ -193,13 +194,18 @@ class DashboardView {
     // A panel that is folded away is out of reach of Tab, too.
     this.panel.root.inert = (folds && !open) || this.connection === "gone";
     this.work.root.inert = folds && open;
-    if (folds && open && !was) this.panel.firstChoice()?.focus();
+    if (folds && open && !was) (this.panel.firstChoice() ?? this.panel.close).focus();
     if (folds && !open && was) this.panel.toggle.focus();
   }
 
+  /** Show where to choose a model: the button there has the focus, and is seen to have it. */
   choose() {
+    const button = this.panel.firstChoice();
     if (this.root.classList.contains("gw-narrow")) this.setOpen(true);
-    else this.panel.firstChoice()?.focus();
+    button?.focus();
+    // After a click with the mouse the browser itself would not draw it.
+    button?.classList.add("gw-pointed");
+    button?.addEventListener("blur", () => button.classList.remove("gw-pointed"), { once: true });
   }
 
   /** @param {KeyboardEvent} event */

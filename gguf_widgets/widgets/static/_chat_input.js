@@ -11,6 +11,13 @@ import { h, icon, iconButton } from "./_dom.js";
 
 const INPUT_MAX_PX = 200;
 
+/**
+ * Whether a key belongs to an input method, which makes a word of several keys: its Enter and its
+ * Esc are not ours. Safari tells it by the old key code alone.
+ * @param {KeyboardEvent} event
+ */
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
 /** Where the person types. */
 export class ComposerElement {
   constructor() {
@@ -33,6 +40,19 @@ export class ComposerElement {
     this.root.addEventListener("click", (event) => {
       if (event.target === this.root) this.input.focus();
     });
+  }
+
+  /**
+   * Show Stop in the place of Send, or the other way round. The one that goes may have the focus,
+   * which would be lost with it.
+   * @param {boolean} busy
+   */
+  showBusy(busy) {
+    const [shown, gone] = busy ? [this.stop, this.send] : [this.send, this.stop];
+    const focused = document.activeElement === gone;
+    shown.hidden = false;
+    gone.hidden = true;
+    if (focused) this.input.focus({ preventScroll: true });
   }
 
   /** Put a line end where the cursor is, in a way that Undo takes back. */

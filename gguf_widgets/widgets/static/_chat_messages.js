@@ -7,7 +7,7 @@
  */
 
 import { confirmCopy, copyText } from "./_copy.js";
-import { ghostButton, h, icon } from "./_dom.js";
+import { ghostButton, h, icon, setChildren } from "./_dom.js";
 
 /**
  * @typedef {{title: string, text: string, retry: boolean, template: boolean}} ErrorView
@@ -51,7 +51,7 @@ class MessageElement {
     this.note.textContent = view.note;
     this.showError(view.error);
     const parts = [this.body, view.error && this.error, view.note && this.note, !own && this.tools];
-    this.root.replaceChildren(...parts.filter((part) => part instanceof Node));
+    setChildren(this.root, parts.filter((part) => part instanceof Node));
   }
 
   /** @param {ErrorView | null} error */
@@ -129,7 +129,10 @@ export class LogElement {
     this.scroller = h("div", { class: "gw-scroll", tabindex: "0", role: "region", "aria-label": "Messages" }, [this.column]);
     this.jump = h("button", { type: "button", class: "gw-jump", hidden: true }, [icon("down"), "Latest"]);
     this.root = h("div", { class: "gw-log" }, [this.scroller, this.jump]);
-    this.jump.addEventListener("click", () => this.toEnd());
+    this.jump.addEventListener("click", () => {
+      this.scroller.focus({ preventScroll: true }); // the button goes
+      this.toEnd();
+    });
     this.scroller.addEventListener("scroll", () => this.noteScroll(), { passive: true, signal });
     // Content grows by more than messages: a font arrives, the panel folds, the box is resized.
     const observer = new ResizeObserver(() => this.follow());
@@ -155,8 +158,9 @@ export class LogElement {
     this.follow();
   }
 
-  /** @param {MessageView[]} views */
+  /** @param {MessageView[]} views @returns {boolean} whether what had the focus is gone */
   reset(views) {
+    const focused = this.root.contains(document.activeElement);
     const known = this.messages;
     this.messages = new Map();
     for (const view of views) {
@@ -164,8 +168,9 @@ export class LogElement {
       old?.update(view);
       this.messages.set(view.id, old ?? new MessageElement(view, this.act));
     }
-    this.list.replaceChildren(...[...this.messages.values()].map((message) => message.root));
+    setChildren(this.list, [...this.messages.values()].map((message) => message.root));
     this.follow();
+    return focused && !this.root.contains(document.activeElement);
   }
 
   /** @param {MessageView} view */

@@ -42,6 +42,18 @@ export function h(tag, attributes = {}, children = []) {
   return element;
 }
 
+/**
+ * Give an element these children. One that was there already is not taken out and put back, which
+ * would take its focus away.
+ * @param {Element} element @param {Node[]} children
+ */
+export function setChildren(element, children) {
+  for (const old of [...element.childNodes]) if (!children.includes(old)) old.remove();
+  children.forEach((child, i) => {
+    if (element.childNodes[i] !== child) element.insertBefore(child, element.childNodes[i] ?? null);
+  });
+}
+
 /** @param {string} name @returns {SVGSVGElement} */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");

@@ -18,7 +18,7 @@
  *   again {message}, plain_template {message}, ping; each with `mid` (never `id`, which ipykernel keeps for itself).
  */
 
-import { ComposerElement } from "./_chat_input.js";
+import { ComposerElement, isComposing } from "./_chat_input.js";
 import { LogElement } from "./_chat_messages.js";
 import { Heartbeat, newMid } from "./_connection.js";
 import { confirmCopy, copyText } from "./_copy.js";
@@ -142,6 +142,9 @@ class ChatView {
       this.signal.addEventListener("abort", () => part.remove());
     }
     this.bar.root.remove(); // the frame has its own
+    // Esc stops wherever the focus is; on a page of its own also where it is nowhere.
+    const whole = frame.classList.contains("gw-page") ? document : frame;
+    whole.addEventListener("keydown", (event) => this.onEscape(/** @type {KeyboardEvent} */ (event)), { signal: this.signal });
   }
 
   applySize() {
@@ -180,7 +183,8 @@ class ChatView {
     else if (content.kind === "snapshot") {
       this.asked = 0;
       this.seq = content.seq;
-      this.log.reset(content.messages);
+      // A message that was answered again takes its focused button with it.
+      if (this.log.reset(content.messages)) this.composer.input.focus({ preventScroll: true });
       this.showState(content.state);
     } else if (this.seq < 0 || content.seq <= this.seq) return; // meant for another view of this chat
     else if (content.seq !== this.seq + 1) this.askSnapshot();
@@ -215,8 +219,7 @@ class ChatView {
     this.state = state;
     this.head.title.textContent = state.model ? state.model.name : "No model";
     this.head.title.title = state.model ? state.model.detail : "";
-    this.composer.stop.hidden = !state.busy;
-    this.composer.send.hidden = state.busy;
+    this.composer.showBusy(state.busy);
     this.log.working.textContent = state.working;
     this.log.working.hidden = !state.working;
     this.showNotice(state);
@@ -241,7 +244,10 @@ class ChatView {
     if (state.notice) this.notice.append(h("span", { text: state.notice }));
     if (!state.canUndo) return;
     const undo = h("button", { type: "button", class: "gw-link", text: "Undo" });
-    undo.addEventListener("click", () => this.post("undo"));
+    undo.addEventListener("click", () => {
+      this.post("undo");
+      this.composer.input.focus(); // the button goes
+    });
     this.notice.append(undo);
   }
 
@@ -285,7 +291,7 @@ class ChatView {
   useExample(text) {
     this.composer.input.value = text;
     this.onInput();
-    this.composer.input.focus();
+    this.composer.input.focus(); // also when it cannot be sent
     this.submit();
   }
 
@@ -293,6 +299,7 @@ class ChatView {
     const text = this.composer.input.value;
     if (this.composer.send.disabled || this.state?.busy || !text.trim()) return;
     this.post("send", { text });
+    this.composer.input.focus(); // Send, if it was clicked, is about to go
     this.composer.input.value = "";
     this.onInput();
     this.log.toEnd();
@@ -305,12 +312,9 @@ class ChatView {
 
   /** @param {KeyboardEvent} event */
   onKey(event) {
-    if (event.isComposing) return;
-    if (event.key === "Escape" && this.state?.busy) {
-      event.preventDefault();
-      event.stopPropagation();
-      this.post("stop");
-    } else if (event.key === "Enter" && event.target === this.composer.input) {
+    if (isComposing(event)) return;
+    this.onEscape(event);
+    if (event.key === "Enter" && event.target === this.composer.input) {
       // Also with Shift: JupyterLab takes the new line's own effect away.
       event.preventDefault();
       if (event.shiftKey) this.composer.newLine();
@@ -318,6 +322,14 @@ class ChatView {
     }
     // JupyterLab would take the effect of undo and redo away, too, from the Ctrl key on.
     if (event.key !== "Escape" && event.target === this.composer.input) event.stopPropagation();
+  }
+
+  /** @param {KeyboardEvent} event */
+  onEscape(event) {
+    if (event.key !== "Escape" || isComposing(event) || !this.state?.busy) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.post("stop");
   }
 
   /** @param {"there" | "busy" | "gone"} state */

@@ -13,7 +13,7 @@
 
 import { Heartbeat, newMid } from "./_connection.js";
 import { confirmCopy, copyText } from "./_copy.js";
-import { ghostButton, h, icon } from "./_dom.js";
+import { ghostButton, h, icon, setChildren } from "./_dom.js";
 
 /**
  * @import { WidgetModel } from "./_connection.js"
@@ -23,7 +23,7 @@ import { ghostButton, h, icon } from "./_dom.js";
  * @typedef {{path: string, fraction: number, phrase: string, left: string}} Progress
  * @typedef {{
  *   path: string, name: string, lines: string[], notes: string[], title: string, usable: boolean,
- *   status: "idle" | "loading" | "loaded", chosen: boolean, error: ErrorView | null, offers: Offer[],
+ *   status: "idle" | "loading" | "loaded", chosen: boolean, demo: boolean, error: ErrorView | null, offers: Offer[],
  * }} Row
  * @typedef {{name: string, label: string, value: number | null, hint: string, title: string, shown: boolean}} Field
  * @typedef {{
@@ -38,7 +38,9 @@ function copyable(text, label) {
   button.addEventListener("click", async () => {
     if (await copyText(text)) confirmCopy(button);
   });
-  return h("div", { class: "gw-copyable" }, [h("code", { text, title: text }), button]);
+  // A long path is broken after a folder, where it can be, and copied as it is.
+  const parts = text.split(/(?<=[/\\])/).flatMap((part) => [part, h("wbr")]);
+  return h("div", { class: "gw-copyable" }, [h("code", { title: text }, parts), button]);
 }
 
 /** One model of the list. It is kept while its path is listed, so that focus stays. */
@@ -70,15 +72,17 @@ class RowElement {
 
   /** @param {Row} row @param {boolean} waiting whether another model is being loaded */
   update(row, waiting) {
+    const before = this.row;
     this.row = row;
     Object.assign(this.root.dataset, { name: row.name, status: row.status, usable: String(row.usable) });
     this.name.textContent = row.name;
     this.root.title = row.title;
-    const notes = row.notes.map((text) => h("p", { class: "gw-row-note", text }));
+    const notes = row.notes.map((text) => h("p", { class: row.demo ? "gw-row-note gw-row-demo" : "gw-row-note", text }));
     this.lines.replaceChildren(...row.lines.map((text) => h("p", { text })), ...notes);
     this.loading.hidden = row.status !== "loading";
     this.showButton(row, waiting);
-    this.showError(row);
+    const shown = (/** @type {Row | null} */ of) => JSON.stringify([of?.error, of?.offers, of?.usable]);
+    if (shown(row) !== shown(before)) this.showError(row); // a button in it may have the focus
   }
 
   /** @param {Row} row @param {boolean} waiting */
@@ -113,7 +117,10 @@ class RowElement {
     this.error.replaceChildren(...title, h("p", { text: row.error.text }));
     for (const { label, ...how } of row.offers) {
       const offer = h("button", { type: "button", class: "gw-button", text: label });
-      offer.addEventListener("click", () => this.post("load", { path: row.path, ...how }));
+      offer.addEventListener("click", () => {
+        this.button.focus(); // this one goes
+        this.post("load", { path: row.path, ...how });
+      });
       this.error.append(offer);
     }
   }
@@ -274,9 +281,7 @@ class PickerView {
       element.update(row, waiting);
       this.rows.set(row.path, element);
     }
-    const roots = [...this.rows.values()].map((row) => row.root);
-    const same = roots.length === this.list.children.length && roots.every((root, i) => root === this.list.children[i]);
-    if (!same) this.list.replaceChildren(...roots); // only then: moving a node takes its focus away
+    setChildren(this.list, [...this.rows.values()].map((row) => row.root));
     if (state.progress) this.rows.get(state.progress.path)?.showProgress(state.progress);
     this.notice.textContent = state.notice;
     this.settings.update(state.fields, state.loadedWith);

@@ -1,0 +1,240 @@
+"""Where the focus goes, and what the keys do: the widgets' own page code, with no Python behind it.
+
+The test says what Python would say, so these take a second each and depend on no server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from gguf_widgets.dashboard.dashboard import Dashboard
+from gguf_widgets.widgets.chat_box import ChatBox
+from gguf_widgets.widgets.model_picker import ModelPicker
+
+# Draws widgets on an empty page: `says.<name>(content)` is a message from Python, `sent` what the
+# page sent.
+DRAW = """
+async (modules) => {
+  window.sent = [];
+  window.says = {};
+  const load = (text) => import(URL.createObjectURL(new Blob([text], {type: "text/javascript"})));
+  const model = (name) => ({
+    get: (key) => (key === "chat" || key === "picker" ? key : ""),
+    on: (_event, callback) => { says[name] = callback; },
+    off: () => {},
+    send: (content) => sent.push({to: name, ...content}),
+  });
+  const draw = async (name, el) => {
+    (await load(modules[name])).default.render({model: model(name), el, host});
+  };
+  const host = {getWidget: async (name) => ({render: ({el}) => draw(name, el)})};
+  await draw(modules.dashboard ? "dashboard" : Object.keys(modules)[0], document.body);
+}
+"""
+WIDGETS: dict[str, Any] = {"dashboard": Dashboard, "chat": ChatBox, "picker": ModelPicker}
+
+
+class View:
+    """Widgets on a page of their own."""
+
+    def __init__(self, page: Page, names: tuple[str, ...]) -> None:
+        self.page = page
+        self.faults: list[str] = []
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.set_content("<!DOCTYPE html><body data-voila='voila'></body>")
+        page.add_style_tag(content="\n".join(WIDGETS[name]._css for name in names))
+        page.evaluate(DRAW, {name: WIDGETS[name]._esm for name in names})
+        page.wait_for_function("(names) => names.every((name) => says[name])", arg=list(names))
+
+    def says(self, widget: str, **content: Any) -> None:
+        self.page.evaluate("([widget, content]) => says[widget](content)", [widget, content])
+
+    def sent(self, kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.page.evaluate(
+            "(kind) => sent.filter((content) => content.kind === kind)", kind
+        )
+        return found
+
+    def gw(self, hook: str) -> Any:
+        return self.page.locator(f'[data-gw="{hook}"]')
+
+
+Show = Callable[..., View]
+
+
+@pytest.fixture
+def show(browser: Browser) -> Any:
+    views: list[View] = []
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+
+    def show_one(*names: str, width: int = 1280) -> View:
+        page.set_viewport_size({"width": width, "height": 800})
+        views.append(View(page, names))
+        return views[-1]
+
+    yield show_one
+    page.close()
+    assert [fault for view in views for fault in view.faults] == []
+
+
+def chat_state(**more: Any) -> dict[str, Any]:
+    state = {
+        "model": {"name": "demo", "detail": "/m/demo.gguf"},
+        "headline": "",
+        "reason": "",
+        "busy": False,
+        "working": "",
+        "canUndo": False,
+        "figures": [],
+        "context": None,
+        "notice": "",
+        "hint": "",
+        "examples": [{"label": "Say hello", "text": "Hello!"}],
+        "chooser": True,
+    }
+    return {**state, **more}
+
+
+def talk(status: str = "complete", answer: str = "a1") -> list[dict[str, Any]]:
+    plain = {"text": "", "blocks": [], "note": "", "error": None, "status": "complete"}
+    code = '<div class="gw-code" data-lang="python"><pre><code>x = 1</code></pre></div>'
+    return [
+        {**plain, "id": "q", "role": "user", "text": "Hello"},
+        {**plain, "id": answer, "role": "assistant", "blocks": [code], "status": status},
+    ]
+
+
+def snapshot(view: View, seq: int, messages: list[dict[str, Any]], **state: Any) -> None:
+    view.says("chat", kind="snapshot", seq=seq, messages=messages, state=chat_state(**state))
+
+
+def row(name: str = "demo", **more: Any) -> dict[str, Any]:
+    state = {
+        "path": f"/m/{name}.gguf",
+        "name": name,
+        "lines": [],
+        "notes": [],
+        "title": "",
+        "usable": True,
+        "status": "idle",
+        "chosen": True,
+        "demo": False,
+        "error": None,
+        "offers": [],
+    }
+    return {**state, **more}
+
+
+def show_rows(view: View, *rows: dict[str, Any], **more: Any) -> None:
+    state = {
+        "rows": list(rows),
+        "progress": None,
+        "folder": "/home/emma/models",
+        "none": True,
+        "fields": [],
+        "loadedWith": "",
+        "notice": "",
+    }
+    view.says("picker", kind="state", state={**state, **more})
+
+
+def test_send_and_stop_hand_the_focus_to_the_place_to_type(show: Show) -> None:
+    view = show("chat")
+    snapshot(view, 1, [])
+    box = view.gw("chat-input")
+    box.fill("Hello")
+    view.gw("chat-send").click()
+    assert [content["text"] for content in view.sent("send")] == ["Hello"]
+    snapshot(view, 2, talk("streaming"), busy=True)
+    expect(box).to_be_focused()
+    view.gw("chat-stop").focus()
+    view.page.keyboard.press("Enter")
+    assert len(view.sent("stop")) == 1
+    snapshot(view, 3, talk("aborted"))
+    expect(box).to_be_focused()
+
+
+def test_a_message_that_changes_keeps_the_focus_and_one_that_goes_hands_it_on(show: Show) -> None:
+    view = show("chat")
+    snapshot(view, 1, talk("streaming"), busy=True)
+    copy = view.page.get_by_role("button", name="Copy this code")
+    copy.focus()
+    ended = {"messages": talk()[1:], "state": chat_state()}
+    view.says("chat", kind="update", seq=2, **ended)
+    expect(copy).to_be_focused()
+    snapshot(view, 2, talk())
+    expect(copy).to_be_focused()
+    view.page.get_by_role("button", name="Answer again").press("Enter")
+    assert len(view.sent("again")) == 1
+    snapshot(view, 3, talk("streaming", answer="a2"), busy=True)
+    expect(view.gw("chat-input")).to_be_focused()
+
+
+def test_the_keys_of_an_input_method_neither_send_nor_stop(show: Show) -> None:
+    view = show("chat")
+    snapshot(view, 1, talk("streaming"), busy=True)
+    box = view.gw("chat-input")
+    box.fill("にほ")
+    press = """(box, [key, how]) => box.dispatchEvent(new KeyboardEvent("keydown",
+        {key, bubbles: true, cancelable: true, ...how}))"""
+    for how in ({"isComposing": True}, {"keyCode": 229}):  # Safari's way is the second
+        box.evaluate(press, ["Escape", how])
+    assert view.sent("stop") == []
+    snapshot(view, 2, talk())
+    for how in ({"isComposing": True}, {"keyCode": 229}):
+        box.evaluate(press, ["Enter", how])
+    assert view.sent("send") == []
+    box.press("Enter")
+    assert [content["text"] for content in view.sent("send")] == ["にほ"]
+
+
+def test_escape_stops_wherever_the_focus_is_but_closes_an_open_panel_first(show: Show) -> None:
+    view = show("dashboard", "chat", "picker", width=800)
+    show_rows(view, row())
+    snapshot(view, 1, talk("streaming"), busy=True)
+    view.gw("panel-toggle").click()
+    expect(view.gw("picker-load")).to_be_focused()
+    view.page.keyboard.press("Escape")
+    expect(view.gw("picker-load")).to_be_hidden()
+    assert view.sent("stop") == []
+    view.page.evaluate("document.activeElement.blur()")
+    view.page.keyboard.press("Escape")
+    assert len(view.sent("stop")) == 1
+
+
+def test_choose_a_model_shows_where_also_after_a_click_with_the_mouse(show: Show) -> None:
+    view = show("dashboard", "chat", "picker")
+    show_rows(view, row())
+    snapshot(view, 1, [], model=None, headline="Choose a model first", reason="Choose one")
+    view.page.get_by_role("button", name="Choose a model").click()
+    load = view.gw("picker-load")
+    expect(load).to_be_focused()
+    expect(load).to_have_css("outline-style", "solid")
+
+
+def test_a_way_out_of_too_little_memory_keeps_the_focus_until_it_is_taken(show: Show) -> None:
+    view = show("picker")
+    error = {"title": "Not enough memory", "text": "It needs 9.2 GB."}
+    offers = [{"label": "Load anyway", "settings": {}, "force": True}]
+    show_rows(view, row(error=error, offers=offers))
+    offer = view.page.get_by_role("button", name="Load anyway")
+    offer.focus()
+    show_rows(view, row(error=error, offers=offers), row("another"))  # a file has come
+    expect(offer).to_be_focused()
+    offer.press("Enter")
+    assert view.sent("load")[0]["force"] is True
+    show_rows(view, row(status="loading"))
+    expect(view.gw("picker-cancel")).to_be_focused()
+    expect(offer).to_have_count(0)
+
+
+def test_the_folder_is_broken_between_its_parts_and_copied_as_it_is(show: Show) -> None:
+    view = show("picker")
+    show_rows(view, row())
+    folder = view.page.locator("code")
+    assert folder.text_content() == "/home/emma/models"
+    assert folder.locator("wbr").count() == 4
