@@ -16,7 +16,7 @@ from gguf_widgets.core.format import format_bytes, format_count, format_duration
 from gguf_widgets.core.library import ModelEntry
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.types import LoadSettings
-from gguf_widgets.widgets._words import error_view
+from gguf_widgets.widgets._words import ErrorView, error_view
 
 __all__ = ["SETTINGS", "Loading", "field_views", "loaded_with", "row_view"]
 
@@ -120,7 +120,7 @@ def row_view(
         "usable": entry.error is None,
         "status": status,
         "chosen": chosen,
-        "error": error_view(error) if error is not None else None,
+        "error": _short(error_view(error), entry) if error is not None else None,
         "demo": model is not None and model.info.backend == "scripted",
         "notes": model.load_notes if model is not None and status == "loaded" else [],
         "offers": _offers(failure, model.name if model is not None else None)
@@ -137,6 +137,14 @@ def _lines(entry: ModelEntry) -> list[str]:
         f"{format_count(info.num_parameters)} parameters · {info.quantization}",
         f"{format_bytes(info.size_bytes)} · {info.n_ctx_train:,} tokens of context",
     ]
+
+
+def _short(view: ErrorView, entry: ModelEntry) -> ErrorView:
+    """Say "this file" for its name, which stands right above the reason."""
+    name = f'"{entry.path.name}" '
+    if not view["text"].startswith(name):
+        return view
+    return {**view, "text": f"This file {view['text'].removeprefix(name)}"}
 
 
 def _offers(failure: GgufWidgetsError | None, loaded_name: str | None) -> list[Content]:

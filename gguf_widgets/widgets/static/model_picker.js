@@ -32,6 +32,8 @@ import { ghostButton, h, icon, setChildren } from "./_dom.js";
  * }} PickerState
  */
 
+const FIND_FROM = 9; // fewer models are found by looking
+
 /** A text in a code font with a Copy button. @param {string} text @param {string} label */
 function copyable(text, label) {
   const button = ghostButton("copy", label);
@@ -136,6 +138,48 @@ class RowElement {
   }
 }
 
+/** The list, and above it a place to type a part of a name once there are many. */
+class ListElement {
+  constructor() {
+    this.find = h("input", {
+      type: "search",
+      class: "gw-find",
+      placeholder: "Find a model",
+      "aria-label": "Find a model",
+      "data-gw": "picker-find",
+      "data-lm-suppress-shortcuts": "true",
+      hidden: true,
+    });
+    this.find.addEventListener("input", () => this.filter());
+    this.rows = h("ul", { class: "gw-rows", role: "list", "aria-label": "Models on this computer" });
+    this.none = h("p", { class: "gw-none", role: "status" });
+  }
+
+  /** @param {HTMLElement[]} rows */
+  show(rows) {
+    setChildren(this.rows, rows);
+    this.find.hidden = rows.length < FIND_FROM;
+    if (this.find.hidden) this.find.value = "";
+    this.filter();
+  }
+
+  filter() {
+    const wanted = this.find.value.trim().toLowerCase();
+    let shown = 0;
+    for (const row of /** @type {Iterable<HTMLElement>} */ (this.rows.children)) {
+      row.hidden = !(row.dataset.name ?? "").toLowerCase().includes(wanted);
+      if (!row.hidden) shown += 1;
+    }
+    this.none.textContent = shown === 0 && wanted ? "No model has this in its name." : "";
+  }
+
+  /** Show a row that is further down; only the list itself is scrolled. @param {HTMLElement} row */
+  reveal(row) {
+    const below = row.offsetTop + row.offsetHeight - this.rows.clientHeight;
+    if (below > this.rows.scrollTop) this.rows.scrollTop = below;
+  }
+}
+
 /** The settings for the next load; what is typed stays until it is used. */
 class SettingsElement {
   /** @param {(kind: string, content?: object) => void} post @param {() => void} again */
@@ -221,7 +265,7 @@ class PickerView {
     /** @type {PickerState | null} */
     this.state = null;
     const post = (/** @type {string} */ kind, /** @type {object} */ content = {}) => this.post(kind, content);
-    this.list = h("ul", { class: "gw-rows", "aria-label": "Models on this computer" });
+    this.list = new ListElement();
     this.settings = new SettingsElement(post, () => this.loadAgain());
     this.more = new MoreElement();
     this.notice = h("p", { class: "gw-picker-notice", role: "status" });
@@ -235,7 +279,9 @@ class PickerView {
       this.bar,
       h("div", { class: "gw-picker-head" }, [h("h2", { text: "Models" }), refresh]),
       this.notice,
-      this.list,
+      this.list.find,
+      this.list.rows,
+      this.list.none,
       this.settings.root,
       this.more.root,
     ]);
@@ -272,6 +318,7 @@ class PickerView {
 
   /** @param {PickerState} state */
   show(state) {
+    const first = this.state === null;
     this.state = state;
     const waiting = state.progress !== null;
     const known = this.rows;
@@ -281,7 +328,9 @@ class PickerView {
       element.update(row, waiting);
       this.rows.set(row.path, element);
     }
-    setChildren(this.list, [...this.rows.values()].map((row) => row.root));
+    this.list.show([...this.rows.values()].map((row) => row.root));
+    const loaded = [...this.rows.values()].find((row) => row.row?.status === "loaded");
+    if (first && loaded) this.list.reveal(loaded.root);
     if (state.progress) this.rows.get(state.progress.path)?.showProgress(state.progress);
     this.notice.textContent = state.notice;
     this.settings.update(state.fields, state.loadedWith);

@@ -1,4 +1,4 @@
-"""Where the focus goes, and what the keys do: the widgets' own page code, with no Python behind it.
+"""Focus, keys and long lists: the widgets' own page code, with no Python behind it.
 
 The test says what Python would say, so these take a second each and depend on no server.
 """
@@ -238,3 +238,23 @@ def test_the_folder_is_broken_between_its_parts_and_copied_as_it_is(show: Show) 
     folder = view.page.locator("code")
     assert folder.text_content() == "/home/emma/models"
     assert folder.locator("wbr").count() == 4
+
+
+def test_many_models_keep_the_settings_in_sight_and_are_found_by_name(show: Show) -> None:
+    view = show("dashboard", "chat", "picker")
+    rows = [row(f"Llama-3.2-3B-Instruct-uncensored-Q{number}_K_M") for number in range(30)]
+    rows[25]["status"] = "loaded"
+    show_rows(view, *rows)
+    expect(view.page.get_by_text("Add a bigger model")).to_be_in_viewport(ratio=1)
+    # The loaded one is scrolled to, and names that differ at their end can be told apart.
+    expect(view.gw("picker-unload")).to_be_in_viewport(ratio=1)
+    name = view.page.locator(".gw-row-name").first
+    assert name.evaluate("e => e.scrollHeight <= e.clientHeight")
+    find = view.gw("picker-find")
+    find.fill("q7")
+    expect(view.page.locator('[data-gw="picker-row"]:visible')).to_have_count(1)
+    find.fill("mistral")
+    expect(view.page.get_by_text("No model has this in its name.")).to_be_visible()
+    show_rows(view, *rows[:3])
+    expect(find).to_be_hidden()
+    expect(view.page.locator('[data-gw="picker-row"]:visible')).to_have_count(3)
