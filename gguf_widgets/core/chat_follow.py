@@ -58,7 +58,9 @@ class Follower:
             try:
                 self._conversations.settle(self.message.conversation_id)
                 now = self._conversations.message(self.message.id)
-            except GgufWidgetsError:
+            except GgufWidgetsError as error:
+                if error.details.get("reason") == "closed":
+                    return  # whoever closed the store has no use for this any more
                 _log.warning("An answer of another window cannot be followed", exc_info=True)
                 continue
             if now is None:

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,9 +22,11 @@ from gguf_widgets.core.demo_mode import demo_reason
 from gguf_widgets.core.errors import (
     GgufWidgetsError,
     InvalidValueError,
+    LoadCancelledError,
     MissingDependencyError,
     ModelFileError,
     ModelLoadError,
+    ModelUnloadedError,
     WorkerDiedError,
 )
 from gguf_widgets.core.library import DEMO_NAME, ModelLibrary
@@ -64,6 +69,7 @@ class ModelManager:
         self._keep_alive_s = float(keep_alive)
         self._lock = threading.Lock()
         self._links: dict[_Key, WorkerLink] = {}
+        self._loads: Counter[WorkerLink] = Counter()  # under way, in how many threads
         self._models: dict[tuple[WorkerLink, str | None], Model] = {}
 
     def load(
@@ -115,7 +121,7 @@ class ModelManager:
         path = self.library.resolve(name_or_path)
         chosen = self._backend_for(path, backend)
         try:
-            link = self._loaded_link(path, chosen, settings, on_progress, force=force)
+            return self._load(name_or_path, path, chosen, settings, on_progress, force=force)
         except MissingDependencyError as error:
             # llama_cpp is there and does not start. The demo can still be shown without it.
             if backend is not None or chosen != "llama.cpp":
@@ -123,8 +129,7 @@ class ModelManager:
             demo_mode.note_broken_llama(error.message)
             if not self._is_demo(path):
                 raise
-            link = self._loaded_link(path, "scripted", settings, on_progress, force=force)
-        return self._model_of(link, name_or_path, path, settings.chat_template)
+            return self._load(name_or_path, path, "scripted", settings, on_progress, force=force)
 
     def loaded(self) -> list[Model]:
         """Return the models that are loaded in this process, oldest first."""
@@ -177,38 +182,63 @@ class ModelManager:
 
     # --- inside ---
 
-    def _loaded_link(
+    def _load(
         self,
+        name_or_path: str | os.PathLike[str],
         path: Path,
         backend: str,
         settings: LoadSettings,
         on_progress: Progress | None,
         *,
         force: bool,
-    ) -> WorkerLink:
+    ) -> Model:
         requested = settings.replace(chat_template=None)
+        with self._link_for(path, backend, requested, force=force) as link:
+            try:
+                link.client(on_progress)
+            except LoadCancelledError:
+                raise
+            except (ModelLoadError, WorkerDiedError) as error:
+                _look_again(path, backend, error)
+                raise
+            return self._model_of(link, name_or_path, path, settings.chat_template)
+
+    @contextmanager
+    def _link_for(
+        self, path: Path, backend: str, requested: LoadSettings, *, force: bool
+    ) -> Iterator[WorkerLink]:
+        """Give the one link for a file and settings, and give it up if no model came of it.
+
+        Several threads may be loading over it: the last of them does that. One that stops waiting
+        must not take away what another one gets.
+        """
         key = (file_identity(path, backend), requested)
+
+        def prepare() -> WorkerSpec:
+            return _judge(path, backend, requested, force=force)
+
         with self._lock:
             link = self._links.get(key)
             if link is None or link.closed:
                 link = self._links[key] = WorkerLink(
-                    os.fspath(path),
-                    backend,
-                    requested,
-                    lambda: _judge(path, backend, requested, force=force),
-                    keep_alive_s=self._keep_alive_s,
+                    os.fspath(path), backend, requested, prepare, keep_alive_s=self._keep_alive_s
                 )
+            elif force:
+                link.prepare = prepare
+            self._loads[link] += 1
         try:
-            link.client(on_progress)
-        except BaseException as error:
+            yield link
+        finally:
             with self._lock:
-                # Another thread may have succeeded where this one gave up.
-                if link.pid is None and self._links.get(key) is link:
+                self._loads[link] -= 1
+                unwanted = False
+                if not self._loads[link]:
+                    del self._loads[link]
+                    unwanted = all(kept is not link for kept, _ in self._models)
+                if unwanted and self._links.get(key) is link:
                     del self._links[key]
-            if isinstance(error, ModelLoadError | WorkerDiedError):
-                _look_again(path, backend, error)
-            raise
-        return link
+            if unwanted:
+                link.close()
 
     def _model_of(
         self,
@@ -218,35 +248,18 @@ class ModelManager:
         chat_template: str | None,
     ) -> Model:
         with self._lock:
-            model = self._models.get((link, chat_template))
-            if model is None:
-                name = DEMO_NAME if self._is_demo(path) else _name_of(name_or_path, path)
-                model = Model(
-                    link,
-                    name=name,
-                    path=path,
-                    chat_template=chat_template,
-                    on_unload=self._unload_link,
-                )
-                self._models[link, chat_template] = model
-                is_new = True
-            else:
-                is_new = False
-        if is_new and chat_template is not None:
-            self._check_template(model, link, chat_template)
-        return model
-
-    def _check_template(self, model: Model, link: WorkerLink, chat_template: str) -> None:
-        """Try a template that was asked for; if it does not work, take the loading back."""
-        try:
-            model.use_chat_template(chat_template)
-        except BaseException:
-            with self._lock:
-                self._models.pop((link, chat_template), None)
-                is_alone = all(other is not link for other, _ in self._models)
-            if is_alone:
-                self._unload_link(link)
-            raise
+            known = self._models.get((link, chat_template))
+        if known is not None:
+            return known
+        name = DEMO_NAME if self._is_demo(path) else _name_of(name_or_path, path)
+        model = Model(link, name=name, path=path, on_unload=self._unload_link)
+        if chat_template is not None:
+            model.use_chat_template(chat_template)  # before anybody else can get it
+        with self._lock:
+            if link.closed:
+                raise ModelUnloadedError("The model was unloaded while it was being loaded.")
+            # Another thread may have been quicker.
+            return self._models.setdefault((link, chat_template), model)
 
     def _unload_link(self, link: WorkerLink) -> bool:
         with self._lock:

@@ -212,11 +212,11 @@ class Model:
         """Count the tokens of a text, or of a list of messages as the model is given it."""
         if isinstance(text_or_messages, str):
             return len(self.tokenize(text_or_messages))
-        return int(self._render(text_or_messages).num_tokens)
+        return int(self._render(text_or_messages, self._chat_template).num_tokens)
 
     def render(self, conversation: Conversation) -> str:
         """Return the text that the chat template makes of a conversation."""
-        return str(self._render(conversation).text)
+        return str(self._render(conversation, self._chat_template).text)
 
     def use_chat_template(self, source: str | None) -> None:
         """Use another chat template from now on, in this object only.
@@ -233,12 +233,9 @@ class Model:
         """
         if source is not None:
             check_text(source, "The chat template")
-        before, self._chat_template = self._chat_template, source
-        try:
-            self._render("Hello")
-        except BaseException:
-            self._chat_template = before
-            raise
+        # Tried before it counts: other threads may be talking with this model just now.
+        self._render("Hello", source)
+        self._chat_template = source
 
     # --- the worker ---
 
@@ -314,8 +311,8 @@ class Model:
 
         return self._with_client(lambda client: TextStream(client, make))
 
-    def _render(self, conversation: Conversation) -> Any:
-        prompt = Prompt(messages=to_messages(conversation), chat_template=self._chat_template)
+    def _render(self, conversation: Conversation, chat_template: str | None) -> Any:
+        prompt = Prompt(messages=to_messages(conversation), chat_template=chat_template)
         return self._ask(lambda request_id: protocol.Render(request_id=request_id, prompt=prompt))
 
     def _ask(self, make: Callable[[str], Any]) -> Any:

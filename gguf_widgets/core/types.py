@@ -111,7 +111,7 @@ class SamplingSettings(_Value, frozen=True, kw_only=True, forbid_unknown_fields=
     seed : int or None, default None
         0 to 2**32 - 2; None draws one, which the reply reports.
     logit_bias : dict of int to float
-        Added to a token's logit; ``float("-inf")`` forbids it.
+        Added to a token's logit, -1e30 to 1e30; ``float("-inf")`` forbids it.
     stop : tuple of str
         Strings that end the reply; they are not part of it. At most 64.
     max_tokens : int or None, default None
@@ -148,6 +148,9 @@ class SamplingSettings(_Value, frozen=True, kw_only=True, forbid_unknown_fields=
             ("max_tokens", 1, 2**31 - 1),
         ):
             _in_range(name, getattr(self, name), low, high)
+        for token, bias in self.logit_bias.items():
+            if bias != float("-inf"):
+                _in_range(f"logit_bias of token {token}", bias, -1e30, 1e30)
         if len(self.stop) > 64:
             raise InvalidValueError(
                 f"There can be at most 64 stop strings; {len(self.stop)} were given."

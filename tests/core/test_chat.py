@@ -39,7 +39,7 @@ from gguf_widgets.core.types import (
     Usage,
 )
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class FakeStream:
@@ -678,7 +678,7 @@ while not Conversations(chat.store).message(answer.id).content:
 print(chat.conversation_id, flush=True)
 sys.stdin.readline()
 model.streams[-1].say(" and half", None)
-chat._answer and chat._answer.join(20)
+chat._answer and chat._answer.join(60)
 """
 
 
@@ -734,6 +734,19 @@ def test_an_answer_of_another_program_is_followed_to_its_end(make: Any) -> None:
     assert end.message is not None
     assert (end.message.content, end.message.status) == ("Half and half", MessageStatus.COMPLETE)
     assert said(chat)[1] == ("assistant", "Half and half", "complete")
+
+
+def test_following_ends_when_its_store_is_closed(make: Any, store: Store) -> None:
+    process, conversation_id = start_half()
+    try:
+        make(FakeModel(), conversation_id=conversation_id)
+        (follower,) = (t for t in threading.enumerate() if t.name == "gguf-widgets-follow")
+        store.close()
+        follower.join(WAIT_S)
+        assert not follower.is_alive()
+    finally:
+        process.kill()
+        process.communicate(timeout=WAIT_S)
 
 
 def test_closing_leaves_no_thread_behind(make: Any) -> None:

@@ -32,7 +32,9 @@ from gguf_widgets.core.errors import (
     WorkerDiedError,
 )
 from gguf_widgets.core.manager import ModelManager
-from gguf_widgets.core.types import FinishReason
+from gguf_widgets.core.model import Model
+from gguf_widgets.core.types import FinishReason, LoadSettings
+from gguf_widgets.core.worker.loading import changed_settings
 from tests.core.conftest import processes_of, wait_for
 
 
@@ -125,12 +127,40 @@ def test_a_chat_template_that_does_not_work_is_refused_and_nothing_stays_loaded(
     with pytest.raises(ChatTemplateError, match="not written correctly"):
         manager.load(chat_template="{% for %}")
     assert manager.loaded() == []
-    assert processes_of(home) == []
+    wait_for(lambda: not processes_of(home), "nothing of it runs")
     model = manager.load()
     with pytest.raises(ChatTemplateError):
         manager.load(chat_template="{{ raise_exception('no') }}")
     assert manager.loaded() == [model]
     assert model.chat("Hello", max_tokens=2).text
+
+
+def test_a_chat_template_that_is_still_being_tried_is_given_to_nobody(
+    manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2, timeout=60)
+    use = Model.use_chat_template
+
+    def try_it(model: Model, source: str | None) -> None:
+        both.wait()  # both threads are here before one of them finds out
+        use(model, source)
+
+    monkeypatch.setattr(Model, "use_chat_template", try_it)
+    ends: list[object] = []
+
+    def load() -> None:
+        try:
+            ends.append(manager.load(chat_template="{{ raise_exception('no') }}"))
+        except ChatTemplateError as error:
+            ends.append(type(error))
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+    assert ends == [ChatTemplateError, ChatTemplateError]
+    assert manager.loaded() == []
 
 
 def test_threads_that_load_at_once_get_the_same_model(manager: ModelManager) -> None:
@@ -139,7 +169,7 @@ def test_threads_that_load_at_once_get_the_same_model(manager: ModelManager) -> 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(100)
     assert len(models) == 6
     assert len(set(map(id, models))) == 1
 
@@ -174,14 +204,22 @@ def test_files_that_are_no_models_never_reach_a_worker(
     for name, kind, words in cases:
         with pytest.raises(kind, match=words):
             llama.load(name)
-    if os.geteuid() != 0:
-        tiny.chmod(0)
-        with pytest.raises(UnreadableFileError):
-            llama.load("tiny")
     with pytest.raises(InvalidValueError, match="Did you mean 'n_ctx'"):
         llama.load("tiny", n_ctxx=5)
     with pytest.raises(InvalidValueError, match="backend is 'magic'"):
         llama.load("tiny", backend="magic")
+    with monkeypatch.context() as context:
+        open_file = os.open
+
+        def refuse(path: str | Path, *rest: int, **options: int) -> int:
+            if Path(path) == tiny:  # the tests may run as root, to whom no file is forbidden
+                raise PermissionError(13, "Permission denied")
+            return open_file(path, *rest, **options)
+
+        context.setattr(os, "open", refuse)
+        with pytest.raises(UnreadableFileError, match="no permission to read"):
+            llama.load("tiny")
+    assert llama.loaded() == []
 
 
 def test_a_model_that_does_not_fit_is_refused_unless_it_is_forced(
@@ -191,7 +229,48 @@ def test_a_model_that_does_not_fit_is_refused_unless_it_is_forced(
     with pytest.raises(NotEnoughMemoryError) as caught:
         llama.load("tiny", n_ctx=256)
     assert caught.value.details["needed_bytes"] > caught.value.details["free_bytes"] == 1000
-    assert llama.load("tiny", n_ctx=256, force=True).loaded
+    model = llama.load("tiny", n_ctx=256, force=True)
+    # Who insisted once need not do it again when the worker has to be started anew.
+    assert model.pid is not None
+    os.kill(model.pid, signal.SIGKILL)
+    wait_for(lambda: model.pid is None, "its end is seen")
+    assert model.complete("hi", max_tokens=2).text is not None
+
+
+def test_force_counts_also_for_a_model_that_was_loaded_without_it(
+    llama: ModelManager, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = llama.load("tiny", n_ctx=256)
+    assert model.pid is not None
+    os.kill(model.pid, signal.SIGKILL)
+    wait_for(lambda: model.pid is None, "its end is seen")
+    monkeypatch.setattr("gguf_widgets.core.fit.free_memory", lambda: 1000)
+    with pytest.raises(NotEnoughMemoryError):
+        llama.load("tiny", n_ctx=256)
+    assert llama.load("tiny", n_ctx=256, force=True) is model
+    assert model.pid is not None
+
+
+def test_settings_that_came_out_otherwise_are_told(llama: ModelManager, tiny: Path) -> None:
+    model = llama.load("tiny", n_ctx=512, n_batch=4096, n_ubatch=128)
+    assert model.settings.n_batch == 512
+    assert [note for note in model.load_notes if "instead of" in note] == [
+        "n_batch is 512 instead of 4096: a batch cannot be longer than the context."
+    ]
+    plain = llama.load("tiny", n_ctx=300)  # rounded up
+    assert not [note for note in plain.load_notes if "instead of" in note]
+
+
+def test_every_setting_that_was_asked_for_is_compared() -> None:
+    asked = LoadSettings(n_gpu_layers=20, use_mlock=True, n_ctx=4096, n_threads=2, type_k="q8_0")
+    got = LoadSettings(n_gpu_layers=0, use_mlock=False, n_ctx=2048, n_threads=2, n_batch=512)
+    assert changed_settings(asked, got) == [
+        "n_ctx is 2048 instead of 4096.",
+        "n_gpu_layers is 0 instead of 20: llama.cpp as it is installed here uses no graphics card.",
+        "type_k is None instead of q8_0.",
+        "use_mlock is False instead of True: this system cannot do that.",
+    ]
+    assert changed_settings(LoadSettings(), got) == []
 
 
 def test_a_file_that_llama_cpp_refuses_says_so_and_leaves_nothing(
@@ -327,7 +406,7 @@ def test_the_default_manager_is_one_and_load_uses_it(
 def test_unloading_during_a_stream_ends_it_with_one_error(
     manager: ModelManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "100")
+    monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "20")
     model = manager.load()
     stream = model.stream("Tell me a story")
     next(stream)
@@ -336,5 +415,5 @@ def test_unloading_during_a_stream_ends_it_with_one_error(
     with pytest.raises(WorkerDiedError, match="unloaded"):
         for _ in stream:
             pass
-    unloader.join(10)
+    unloader.join(60)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

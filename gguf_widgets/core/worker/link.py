@@ -36,7 +36,7 @@ class WorkerLink:
     requested : LoadSettings
         Without a chat template.
     prepare : callable
-        See `attach.find_or_start`.
+        See `attach.find_or_start`; another one may take its place.
     keep_alive_s : float
     """
 
@@ -52,7 +52,7 @@ class WorkerLink:
         self.path = path
         self.backend = backend
         self.requested = requested
-        self._prepare = prepare
+        self.prepare = prepare
         self._keep_alive_s = keep_alive_s
         self._client: WorkerClient | None = None
         self._last_ready: protocol.Ready | None = None
@@ -163,7 +163,7 @@ class WorkerLink:
             self.path,
             self.backend,
             self.requested,
-            self._prepare,
+            self.prepare,
             keep_alive_s=self._keep_alive_s,
         )
         try:

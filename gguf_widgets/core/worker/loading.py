@@ -15,11 +15,11 @@ from gguf_widgets.core.engine.chat_template import ChatTemplate
 from gguf_widgets.core.engine.engine import Engine
 from gguf_widgets.core.engine.open import open_backend
 from gguf_widgets.core.errors import ChatTemplateError, InvalidValueError, LoadCancelledError
-from gguf_widgets.core.types import ModelInfo, SamplingSettings
+from gguf_widgets.core.types import LoadSettings, ModelInfo, SamplingSettings
 from gguf_widgets.core.worker.protocol import Prompt
 from gguf_widgets.core.worker.spec import WorkerSpec, printable
 
-__all__ = ["LoadedModel", "load"]
+__all__ = ["LoadedModel", "changed_settings", "load"]
 
 # A client that sends a new template with every request must not fill the memory.
 _MAX_TEMPLATES = 16
@@ -114,6 +114,29 @@ class LoadedModel:
         return template
 
 
+_WHY_CHANGED = {
+    "n_batch": "a batch cannot be longer than the context",
+    "n_ubatch": "it cannot be more than n_batch",
+    "n_gpu_layers": "llama.cpp as it is installed here uses no graphics card",
+    "use_mmap": "this system cannot do that",
+    "use_mlock": "this system cannot do that",
+}
+
+
+def changed_settings(requested: LoadSettings, effective: LoadSettings) -> list[str]:
+    """Say in a sentence each which settings that were asked for came out otherwise."""
+    notes = []
+    for name, wanted in requested.to_dict().items():
+        given = getattr(effective, name)
+        if wanted is None or given == wanted or name == "chat_template":
+            continue
+        if name == "n_ctx" and given > wanted:
+            continue  # it is rounded up
+        why = f": {_WHY_CHANGED[name]}" if name in _WHY_CHANGED else ""
+        notes.append(f"{name} is {given} instead of {wanted}{why}.")
+    return notes
+
+
 def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedModel:
     """Load what the spec names; called on the thread that will own the engine.
 
@@ -140,7 +163,9 @@ def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedM
         info = header.info()
         info = info.replace(path=printable(info.path))
     backend = open_backend(spec.backend, spec.path, spec.chosen, progress)
-    model = LoadedModel(engine=Engine(backend), info=info, notes=spec.notes)
+    engine = Engine(backend)
+    notes = (*spec.notes, *changed_settings(spec.requested, engine.settings))
+    model = LoadedModel(engine=engine, info=info, notes=notes)
     if spec.backend != "scripted":  # whose template is the built-in one
         on_progress(1.0, "Trying the chat template")
         note = model.template_note()

@@ -51,22 +51,23 @@ class WorkerProcess:
     log_path : Path
     """
 
-    _started: dict[int, WorkerProcess] = {}
+    # By their logs: a process's number may be given to another one later, a log's name is not.
+    _started: dict[str, WorkerProcess] = {}
 
     def __init__(self, popen: subprocess.Popen[bytes], log_path: Path) -> None:
         self.pid = popen.pid
         self.log_path = log_path
         self._popen = popen
         self._ended = threading.Event()
-        WorkerProcess._started[self.pid] = self
+        WorkerProcess._started[str(log_path)] = self
         threading.Thread(
             target=self._reap, name=f"gguf-widgets-reaper-{self.pid}", daemon=True
         ).start()
 
     @classmethod
-    def of(cls, pid: int) -> WorkerProcess | None:
-        """Return the worker of this number if this process started it."""
-        return cls._started.get(pid)
+    def of(cls, log_path: str | Path | None) -> WorkerProcess | None:
+        """Return the worker that writes this log if this process started it."""
+        return cls._started.get(str(log_path))
 
     def wait(self, timeout_s: float) -> int | None:
         """Wait for the end; return the exit status (negative: the signal), or None if it lives."""
@@ -166,7 +167,7 @@ def kill(entry: Entry) -> None:
 
 def wait_gone(entry: Entry, timeout_s: float) -> bool:
     """Wait until a worker's process is gone; return whether it is."""
-    own = WorkerProcess.of(entry.pid)
+    own = WorkerProcess.of(entry.log_path)
     if own is not None:
         return own.wait(timeout_s) is not None
     try:
@@ -188,7 +189,7 @@ def died(pid: int, log_path: str | Path | None, while_doing: str) -> WorkerDiedE
     while_doing : str
         How the message ends: what this means for the person.
     """
-    own = WorkerProcess.of(pid)
+    own = WorkerProcess.of(log_path)
     # The connection closes a moment before the system reports the end.
     status = own.wait(2.0) if own is not None else None
     tail = log_tail(log_path)
