@@ -29,6 +29,7 @@ __all__ = [
     "backend_override",
     "data_dir",
     "ensure",
+    "expanded",
     "extra_model_dirs",
     "log_dir",
     "models_dir",
@@ -48,7 +49,7 @@ _LONGEST_RUNTIME_DIR = 60
 def data_dir() -> Path:
     """Return the data folder: ``GGUF_WIDGETS_HOME``, else the platform's place for user data."""
     home = os.environ.get("GGUF_WIDGETS_HOME")
-    return Path(home).expanduser().absolute() if home else platformdirs.user_data_path(_APP)
+    return expanded(home) if home else platformdirs.user_data_path(_APP)
 
 
 def models_dir() -> Path:
@@ -82,7 +83,7 @@ def runtime_dir() -> Path:
 def extra_model_dirs() -> list[Path]:
     """Return the folders of ``GGUF_WIDGETS_MODELS``, in order, empty names left out."""
     value = os.environ.get("GGUF_WIDGETS_MODELS", "")
-    return [Path(part).expanduser().absolute() for part in value.split(os.pathsep) if part]
+    return [expanded(part) for part in value.split(os.pathsep) if part]
 
 
 def backend_override() -> str | None:
@@ -110,6 +111,17 @@ def scripted_pace() -> float:
             f"GGUF_WIDGETS_DEMO_PACE is {value!r}; it must be a number from 0 (no pause) up."
         )
     return pace
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return an absolute path, in which "~" is the home folder.
+
+    The home folder of a user whom this system does not know is a name like any other.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        return Path(path).absolute()
 
 
 def ensure(folder: Path, *, private: bool = False) -> Path:

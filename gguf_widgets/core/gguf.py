@@ -20,9 +20,9 @@ Examples
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from types import MappingProxyType
 
+from gguf_widgets.core.config import expanded
 from gguf_widgets.core.gguf_check import check_is_model
 from gguf_widgets.core.gguf_header import GgufHeader
 from gguf_widgets.core.gguf_parse import GgufTensor
@@ -59,7 +59,7 @@ def read_header(path: str | os.PathLike[str]) -> GgufHeader:
         `UnreadableFileError`, `NotGgufError`, `UnsupportedVersionError`, `BigEndianFileError`,
         `TruncatedFileError`, `MalformedHeaderError` or `SplitFileError`.
     """
-    parts = parse_parts(Path(path).expanduser())
+    parts = parse_parts(expanded(path))
     first = parts[0]
     return GgufHeader(
         path=first.path,

@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import html
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ from gguf_widgets.core.errors import (
     GgufWidgetsError,
     ModelNotFoundError,
     NotAFileError,
+    UnreadableFileError,
 )
 from gguf_widgets.core.format import format_bytes, format_count, plain_text
 from gguf_widgets.core.gguf_split import split_name
@@ -142,7 +144,7 @@ class ModelLibrary:
     """
 
     def __init__(self, folders: Iterable[str | os.PathLike[str]] | None = None) -> None:
-        self._folders = None if folders is None else [Path(f).expanduser() for f in folders]
+        self._folders = None if folders is None else [config.expanded(f) for f in folders]
 
     @property
     def folders(self) -> list[Path]:
@@ -173,6 +175,8 @@ class ModelLibrary:
             If there is none; the message has the nearest names.
         NotAFileError
             If the path is a folder.
+        UnreadableFileError
+            If it is in a folder that you may not look into.
         """
         text = os.fspath(name_or_path)
         if not isinstance(name_or_path, os.PathLike):
@@ -219,11 +223,18 @@ class ModelLibrary:
         return ModelEntry(name, found.path, info, error, found.source)
 
     def _resolve_path(self, text: str, named: list[tuple[str, FoundFile]]) -> Path:
-        path = Path(text).expanduser().absolute()
+        path = config.expanded(text)
+        exists, is_folder = True, False
         try:
-            exists, is_folder = path.exists(), path.is_dir()
-        except (OSError, ValueError):  # too long, or with a zero byte: there is no such file
-            exists = is_folder = False
+            is_folder = stat.S_ISDIR(path.stat().st_mode)
+        except PermissionError as error:
+            raise UnreadableFileError(
+                f'You have no permission to look into the folder of "{plain_text(text, 200)}". '
+                "Change its permissions, or ask its owner.",
+                path=str(path),
+            ) from error
+        except (OSError, ValueError):  # not there, too long, or with a zero byte
+            exists = False
         if is_folder:
             raise NotAFileError(
                 f'"{plain_text(text, 200)}" is a folder. Choose a model file (.gguf) inside it.',

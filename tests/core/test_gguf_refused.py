@@ -23,6 +23,7 @@ from support.gguf_writer import (
 
 from gguf_widgets.core import errors
 from gguf_widgets.core.gguf import check_is_model, read_header
+from tests.core.conftest import without_root
 
 GOOD = model_bytes()
 
@@ -181,18 +182,21 @@ def test_things_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         read_header(tmp_path / os.fsdecode(b"\xff.gguf"))
 
 
-def test_a_file_without_read_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "secret.gguf"
+def test_a_file_without_read_permission(open_folder: Path) -> None:
+    path = open_folder / "secret.gguf"
     path.write_bytes(GOOD)
+    read_header(path)
     path.chmod(0)
-    if os.access(path, os.R_OK):  # the superuser may read all the same: let the system say no
-
-        def refuse(*_: object) -> int:
-            raise PermissionError(13, "Permission denied")
-
-        monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(errors.UnreadableFileError, match=r'no permission to read "secret.gguf"'):
+    with (
+        without_root(),
+        pytest.raises(errors.UnreadableFileError, match=r'no permission to read "secret.gguf"'),
+    ):
         read_header(path)
+
+
+def test_a_home_folder_of_nobody_is_a_name_like_any_other() -> None:
+    with pytest.raises(errors.ModelNotFoundError, match="There is no file"):
+        read_header("~no-such-user/model.gguf")
 
 
 NO_MODEL = {

@@ -12,6 +12,7 @@ from support.gguf_writer import MODEL_TENSORS, Tensor, Typed, gguf_bytes, model_
 
 from gguf_widgets.core import config, errors, library_cache, library_scan
 from gguf_widgets.core.library import ModelEntry, ModelLibrary, ModelList, models
+from tests.core.conftest import without_root
 
 
 @pytest.fixture
@@ -234,6 +235,28 @@ def test_resolve(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for bad in ("", "a\0b", "x" * 5000):
         with pytest.raises(errors.ModelFileError):
             library.resolve(bad)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_told_apart_from_a_missing_file(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = open_folder / "private"
+    private.mkdir()
+    path = put(private / "model.gguf")
+    library = ModelLibrary([private])
+    assert library.entries()
+    private.chmod(0)
+    try:
+        with without_root():
+            with pytest.raises(errors.UnreadableFileError, match=r"permission .*model\.gguf"):
+                library.resolve(str(path))
+            (_, entry) = library.entries()
+    finally:
+        private.chmod(0o700)
+    assert type(entry.error) is errors.UnreadableFileError
+    assert "cannot be looked into: Permission denied" in entry.error.message
+    with pytest.raises(errors.ModelNotFoundError):
+        library.resolve("~no-such-user/model.gguf")
 
 
 class Text(HTMLParser):

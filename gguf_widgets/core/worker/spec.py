@@ -75,7 +75,8 @@ def file_identity(path: str | os.PathLike[str], backend: str) -> str:
         ) from error
     except (OSError, RuntimeError) as error:
         raise UnreadableFileError(
-            f"{printable(path)} cannot be read: {error}.", path=printable(path)
+            f"{printable(path)} cannot be read: {getattr(error, 'strerror', None) or error}.",
+            path=printable(path),
         ) from error
     facts = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{backend}:"
     return _digest(facts.encode() + os.fsencode(real))
