@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import sys
 import time
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ _HELP = """\
 Ctrl+C   stop the answer that is being written"""
 
 _STOP_WAIT_S = 10.0
+_INTERRUPTED = 130  # the shell's own number for "ended by Ctrl+C"
 
 
 def chat_in_terminal(
@@ -55,13 +57,16 @@ def chat_in_terminal(
     Returns
     -------
     int
-        The exit status: 1 if the answer to a pipe failed.
+        The exit status: 1 if the answer to a pipe failed, 130 if it was stopped by Ctrl+C.
     """
     from gguf_widgets.core import manager
 
     interactive = sys.stdin.isatty()
     if not interactive and sys.stdin.closed:
         raise InvalidValueError("There is nothing to read: standard input is closed.")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # Where no language is set, Python would let bytes through that are no text.
+        sys.stdin.reconfigure(errors="strict")
     progress = _Progress(model_name, sys.stderr)
     with progress:
         model = manager.load(model_name, on_progress=progress, force=force, **dict(settings or {}))
@@ -90,10 +95,16 @@ class Terminal:
 
     def answer_pipe(self) -> int:
         """Take all of stdin as one message and print the answer; return the exit status."""
-        text = self._stdin.read().strip()
+        try:
+            text = self._stdin.read().strip()
+        except UnicodeDecodeError as error:
+            raise InvalidValueError(
+                f"What came through the pipe is no {self._stdin.encoding} text: the byte "
+                f"0x{error.object[error.start]:02x} does not belong there. Convert it first."
+            ) from error
         if not text:
             raise InvalidValueError("There is nothing to answer: standard input is empty.")
-        return 0 if self._answer(text) else 1
+        return self._answer(text)
 
     def talk(self) -> int:
         """Ask and answer until /quit, Ctrl+D or Ctrl+C at the prompt."""
@@ -107,6 +118,9 @@ class Terminal:
             except (EOFError, KeyboardInterrupt):
                 self._say("")
                 return 0
+            except UnicodeDecodeError:
+                self._say("That could not be read as text. Type it again.")
+                continue
             if not text:
                 continue
             if text.startswith("/"):
@@ -134,25 +148,26 @@ class Terminal:
                 self._say(f"There is no command {text.split()[0]}.\n{_HELP}")
         return True
 
-    def _answer(self, text: str) -> bool:
-        """Print the answer as it arrives; False if it failed."""
+    def _answer(self, text: str) -> int:
+        """Print the answer as it arrives; return 0, 1 if it failed or 130 if it was stopped."""
+        status = 0
         try:
             with self._chat.stream(text) as stream:
-                try:
-                    for delta in stream:
-                        self._stdout.write(delta.text)
-                        self._stdout.flush()
-                except KeyboardInterrupt:
-                    stream.close()
-                    self._wait_for_end()
-                    self._say("\n[stopped]", end="")
+                for delta in stream:
+                    self._stdout.write(delta.text)
+                    self._stdout.flush()
         except GgufWidgetsError as error:
             self._stdout.flush()
             self._say(f"\n{error.message}")
-            return False
+            return 1
+        except KeyboardInterrupt:  # at any moment, also before there was a stream
+            status = _INTERRUPTED
+            self._chat.stop()
+            self._wait_for_end()
+            self._say("\n[stopped]", end="")
         self._stdout.write("\n")
         self._stdout.flush()
-        return True
+        return status
 
     def _wait_for_end(self) -> None:
         """Wait until a stopped answer is in the store; Ctrl+C ends the wait."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -19,6 +20,8 @@ import pytest
 from support.servers import Home, wait_until
 
 import gguf_widgets
+from gguf_widgets import cli_chat
+from gguf_widgets.core.types import TextDelta
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +143,64 @@ def test_chat_refuses_in_words_what_it_cannot_do(person: Home) -> None:
         assert done.stdout == ""
         assert words in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_pipe_with_bytes_that_are_no_text_is_refused_in_words(person: Home) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gguf_widgets", "chat"],
+        check=False,
+        cwd=person.folder / "work",
+        env=person.environment | {"GGUF_WIDGETS_BACKEND": "scripted", "PYTHONUTF8": "1"},
+        input=b"caf\xe9",
+        capture_output=True,
+        timeout=100,
+    )
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"no utf-8 text: the byte 0xe9 does not belong there" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_terminal_that_lacks_a_character_is_given_its_number(person: Home) -> None:
+    done = run(
+        person, "chat", stdin="Hello", GGUF_WIDGETS_BACKEND="scripted", PYTHONIOENCODING="ascii"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u201cTell me a story\\u201d" in done.stdout
+
+
+class Interrupted:
+    """A chat in which Ctrl+C is pressed before there is an answer, or after its first word."""
+
+    model, busy = None, False
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        self.stopped = False
+
+    @contextlib.contextmanager
+    def stream(self, text: str) -> Iterator[Iterator[TextDelta]]:
+        if not self.words:
+            raise KeyboardInterrupt
+
+        def pieces() -> Iterator[TextDelta]:
+            yield TextDelta(request_id="r", text=self.words[0], num_completion_tokens=1)
+            raise KeyboardInterrupt
+
+        yield pieces()
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.mark.parametrize("words", [[], ["Once"]])
+def test_ctrl_c_stops_the_answer_at_any_moment_and_a_pipe_is_told(words: list[str]) -> None:
+    chat = Interrupted(words)
+    out, error = io.StringIO(), io.StringIO()
+    talk = cli_chat.Terminal(chat, io.StringIO("Tell me a story"), out, error)  # type: ignore[arg-type]
+    assert talk.answer_pipe() == 130
+    assert chat.stopped
+    assert out.getvalue().strip() == "".join(words)
+    assert "[stopped]" in error.getvalue()
 
 
 class Terminal:
