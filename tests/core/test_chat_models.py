@@ -19,8 +19,9 @@ from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.core.types import FinishReason
 from gguf_widgets.demo import demo_model_path
+from tests.core.conftest import takes_at_most
 
-WAIT_S = 30.0
+WAIT_S = 40.0
 
 
 @pytest.fixture
@@ -65,25 +66,31 @@ def test_a_conversation_with_a_worker(manager: ModelManager, store: Store) -> No
 def test_stop_ends_a_long_answer_within_a_second(
     manager: ModelManager, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "100")
-    with ChatInterface(manager.load(), store=store) as chat:
-        texts = Texts(chat)
-        chat.start("Tell me a story")
-        texts.wait_some()
-        begun = time.monotonic()
-        chat.stop()
-        assert texts.ended.wait(WAIT_S)
-        assert time.monotonic() - begun < 1.0
-        answer = chat.messages[-1]
+    monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "20")
+    model = manager.load()
+
+    def stop() -> float:
+        with ChatInterface(model, store=store) as chat:
+            texts = Texts(chat)
+            chat.start("Tell me a story")
+            texts.wait_some()
+            begun = time.monotonic()
+            chat.stop()
+            assert texts.ended.wait(WAIT_S)
+            took_s = time.monotonic() - begun
+            answer = chat.messages[-1]
         assert (answer.status, answer.finish_reason) == (MessageStatus.ABORTED, "aborted")
         assert answer.content
         assert answer.usage is not None
+        return took_s
+
+    takes_at_most(1.0, stop)
 
 
 def test_a_killed_worker_costs_one_answer(
     manager: ModelManager, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "100")
+    monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "20")
     model = manager.load()
     with ChatInterface(model, store=store) as chat:
         texts = Texts(chat)

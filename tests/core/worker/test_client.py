@@ -41,7 +41,7 @@ class Record:
 
 @pytest.fixture
 def model(manager: ModelManager, monkeypatch: pytest.MonkeyPatch) -> Model:
-    monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "200")
+    monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "20")  # a story takes more than a minute
     return manager.load()
 
 
@@ -67,10 +67,10 @@ def _kill(client: WorkerClient) -> None:
 
 def test_a_killed_worker_gives_each_open_request_exactly_one_error(client: WorkerClient) -> None:
     records = [_ask_for_story(client) for _ in range(30)]  # some run, some wait
-    assert records[0].first.wait(10)
+    assert records[0].first.wait(40)
     _kill(client)
     for record in records:
-        assert record.last.wait(10)
+        assert record.last.wait(40)
     client.close()
     for record in records:
         ends = [m for m in record.messages if isinstance(m, protocol.TERMINAL)]
@@ -118,7 +118,7 @@ Engine.step = step
     first = model._link.client()
     records = [_ask_for_story(first) for _ in range(3)]
     for record in records:
-        assert record.last.wait(10)
+        assert record.last.wait(40)
         (failed,) = record.messages
         assert "ZeroDivisionError: of all things" in failed.error["message"]
     assert model.tokenize("a") == [97]  # by a new worker
@@ -131,10 +131,10 @@ def test_a_worker_that_stands_still_is_given_up_after_a_while(
     monkeypatch.setattr(client_module, "PING_AFTER_S", 0.1)
     monkeypatch.setattr(client_module, "GIVE_UP_AFTER_S", 1.0)
     record = _ask_for_story(client)
-    assert record.first.wait(10)
+    assert record.first.wait(40)
     os.kill(client.pid, signal.SIGSTOP)
     try:
-        assert record.last.wait(10)
+        assert record.last.wait(40)
     finally:
         os.kill(client.pid, signal.SIGKILL)
     assert "has not answered for" in record.messages[-1].error["message"]
@@ -144,8 +144,6 @@ def test_a_worker_that_stands_still_is_given_up_after_a_while(
 def test_a_long_computation_is_no_silence(
     manager: ModelManager, monkeypatch: pytest.MonkeyPatch, in_worker: Callable[[str], None]
 ) -> None:
-    monkeypatch.setattr(client_module, "PING_AFTER_S", 0.1)
-    monkeypatch.setattr(client_module, "GIVE_UP_AFTER_S", 1.0)
     in_worker("""
 import time
 from gguf_widgets.core.engine.engine import Engine
@@ -153,16 +151,21 @@ step = Engine.step
 def slow(self):
     if not getattr(self, "was_slow", False):
         self.was_slow = True
-        time.sleep(2.5)
+        time.sleep(6)
     return step(self)
 Engine.step = slow
 """)
-    assert manager.load().chat("Hello", max_tokens=3).text
+    model = manager.load()
+    # Only now: a busy machine may be slow to import what a worker needs. And long enough for a
+    # process that waits for its turn to answer.
+    monkeypatch.setattr(client_module, "PING_AFTER_S", 0.1)
+    monkeypatch.setattr(client_module, "GIVE_UP_AFTER_S", 4.0)
+    assert model.chat("Hello", max_tokens=3).text
 
 
 def test_closing_ends_open_requests_once_and_can_be_done_twice(client: WorkerClient) -> None:
     record = _ask_for_story(client)
-    assert record.first.wait(10)
+    assert record.first.wait(40)
     client.close()
     client.close()
     assert [type(m) for m in record.messages if isinstance(m, protocol.TERMINAL)] == [Failed]
@@ -177,7 +180,7 @@ def test_what_cannot_be_sent_is_refused_and_leaves_nothing_behind(client: Worker
         client.submit(lambda r: protocol.Tokenize(request_id=r, text="\ud800"), record)
     assert client._pending == {}
     future = client.call(lambda r: protocol.Tokenize(request_id=r, text="ok"))
-    assert future.result(10).tokens == [111, 107]
+    assert future.result(40).tokens == [111, 107]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -224,5 +227,5 @@ def test_the_client_brings_no_native_code_into_the_notebook() -> None:
 
 def test_waiting_for_the_end_of_a_worker_is_over_when_it_is_gone(client: WorkerClient) -> None:
     _kill(client)
-    assert client.wait_gone(10)
+    assert client.wait_gone(40)
     wait_for(lambda: not client.alive, "the client knows")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +25,7 @@ from gguf_widgets.core.types import (
 )
 from gguf_widgets.core.worker import endpoint, framing, protocol, registry
 from gguf_widgets.core.worker.protocol import Prompt
+from tests.core.conftest import wait_for
 
 STORY = Prompt(messages=[Message(role="user", content="Tell me a story")])
 
@@ -33,7 +33,7 @@ STORY = Prompt(messages=[Message(role="user", content="Tell me a story")])
 class Peer:
     """A client of bytes: it sends what it is told to and reads only when asked."""
 
-    def __init__(self, *, timeout_s: float = 10.0, receive_buffer: int | None = None) -> None:
+    def __init__(self, *, timeout_s: float = 60.0, receive_buffer: int | None = None) -> None:
         (self.entry,) = registry.list_workers()
         self.reader = framing.FrameReader()
         self.inbox: list[Any] = []
@@ -94,6 +94,12 @@ class Peer:
             assert message is not None, "the connection ended"
             messages.append(message)
         return [*messages, message]
+
+
+@pytest.fixture
+def slowly(scripted: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is to be open when something happens to it: a story takes over a minute."""
+    monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "20")
 
 
 @pytest.fixture
@@ -158,6 +164,7 @@ def test_a_request_that_cannot_be_is_answered_and_the_next_one_works(peer: Peer)
     assert isinstance(peer.until_terminal()[-1], Finished)
 
 
+@pytest.mark.usefixtures("slowly")
 def test_a_foreign_or_doubled_request_id_is_refused_without_touching_the_first(
     peer: Peer,
 ) -> None:
@@ -242,10 +249,7 @@ def test_a_client_that_does_not_read_slows_nobody_and_gets_everything_in_the_end
             slow.generate(number, max_tokens=1500)
         # The others go on while nobody reads there.
         assert model.chat("Hello").finish_reason is FinishReason.STOP
-        deadline = time.monotonic() + 30
-        while model.stats().num_requests > 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for(lambda: model.stats().num_requests == 0, "all is computed", 80)
         before = model.stats().rss_bytes
         assert before < 300 * 2**20
         texts: dict[str, str] = {}
@@ -265,19 +269,22 @@ def test_a_client_that_does_not_read_slows_nobody_and_gets_everything_in_the_end
         assert deltas < num * 1500 / 4
 
 
+@pytest.mark.usefixtures("slowly")
 def test_a_client_that_goes_away_takes_its_requests_with_it(model: Model) -> None:
     with Peer() as peer:
         peer.hello()
         for number in range(12):  # more than run at once
             peer.generate(number, prompt=Prompt(text="Tell me a story"), max_tokens=100_000)
-        while model.stats().engine.num_running == 0:
-            pass
-    deadline = time.monotonic() + 5
-    while True:
+        wait_for(lambda: model.stats().engine.num_running == 8, "as many run as can")
+        wait_for(lambda: model.stats().num_requests == 12, "the others wait")
+
+    def nothing_is_open() -> bool:
         stats = model.stats()
-        if (stats.num_requests, stats.engine.num_running, stats.engine.num_waiting) == (0, 0, 0):
-            break
-        assert time.monotonic() < deadline, stats
+        engine = stats.engine
+        return (stats.num_requests, engine.num_running, engine.num_waiting) == (0, 0, 0)
+
+    wait_for(nothing_is_open, "its requests have gone with it")
+    stats = model.stats()
     assert stats.engine.num_cells_used == 0
     assert stats.num_clients == 1
 
