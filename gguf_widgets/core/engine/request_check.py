@@ -30,7 +30,10 @@ def check_request(request: GenerateRequest, *, n_ctx: int, n_vocab: int) -> None
     if not tokens:
         raise InvalidValueError("The prompt is empty: there is nothing to continue.")
     check_tokens(tokens, n_vocab)
-    check_tokens(list(request.sampling.logit_bias), n_vocab)
+    biases = request.sampling.logit_bias
+    check_tokens(list(biases), n_vocab)
+    if sum(bias == float("-inf") for bias in biases.values()) == n_vocab:
+        raise InvalidValueError("logit_bias forbids every token, so there is nothing to write.")
     if len(tokens) > n_ctx:
         excess = len(tokens) - n_ctx
         raise ContextOverflowError(

@@ -5,9 +5,9 @@ llama.cpp's own usual order::
 
     logit_bias, penalties, top_k, typical, top_p, min_p, temp, dist
 
-With temperature 0 it is ``logit_bias, penalties, greedy``: the likeliest token, and nothing that
-could change which one that is. A stage that would do nothing is left out. Leaves to others: the
-arithmetic (llama.cpp).
+With temperature 0, or next to it, it is ``logit_bias, penalties, greedy``: the likeliest token, and
+nothing that could change which one that is. A stage that would do nothing is left out. Leaves to
+others: the arithmetic (llama.cpp).
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from typing import NamedTuple
 from gguf_widgets.core.types import SamplingSettings
 
 __all__ = ["Stage", "choose_seed", "is_repeatable", "plan"]
+
+# Below this the likeliest token is as good as certain, and logits divided by it leave the range of
+# llama.cpp's numbers: what comes out then is anything but the likeliest.
+_AS_GOOD_AS_0 = 1e-5
 
 
 class Stage(NamedTuple):
@@ -55,7 +59,7 @@ def plan(sampling: SamplingSettings, seed: int, n_ctx: int, *, has_bias: bool) -
                 ),
             )
         )
-    if sampling.temperature == 0:
+    if sampling.temperature < _AS_GOOD_AS_0:
         return [*stages, Stage("greedy")]
     if sampling.top_k > 0:
         stages.append(Stage("top_k", (sampling.top_k,)))

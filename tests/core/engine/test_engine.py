@@ -342,6 +342,7 @@ def test_a_prompt_may_fill_the_context_exactly_and_gets_one_token():
         ([-1], {}, "Token -1 does not exist"),
         ([1], {"temperature": 9.0}, "temperature is 9.0"),
         ([1], {"logit_bias": {5000: 1.0}}, "Token 5000 does not exist"),
+        ([1], {"logit_bias": dict.fromkeys(range(260), float("-inf"))}, "forbids every token"),
     ],
 )
 def test_a_request_that_cannot_be_is_refused_and_leaves_nothing(prompt, sampling, message):

@@ -210,7 +210,13 @@ def test_every_sampling_setting_reaches_llama_cpp(open_engine):
     assert replies["penalty"].text != plain.text
     assert replies["presence"].text != plain.text
     # Each of these leaves only the likeliest token.
-    for only in ({"top_k": 1}, {"top_p": 0.0}, {"min_p": 1.0}, {"temperature": 0.001}):
+    for only in (
+        {"top_k": 1},
+        {"top_p": 0.0},
+        {"min_p": 1.0},
+        {"temperature": 0.001},
+        {"temperature": 1e-38},
+    ):
         ask(engine, "only", tokens, **({"temperature": 1.0, "typical_p": 1.0, "seed": 5} | only))
         assert run(engine)["only"].text == plain.text
 
