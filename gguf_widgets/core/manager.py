@@ -27,6 +27,7 @@ from gguf_widgets.core.errors import (
     ModelFileError,
     ModelLoadError,
     ModelUnloadedError,
+    NotEnoughMemoryError,
     WorkerDiedError,
 )
 from gguf_widgets.core.library import DEMO_NAME, ModelLibrary
@@ -199,7 +200,7 @@ class ModelManager:
             except LoadCancelledError:
                 raise
             except (ModelLoadError, WorkerDiedError) as error:
-                _look_again(path, backend, error)
+                _look_again(path, backend, requested, error)
                 raise
             return self._model_of(link, name_or_path, path, settings.chat_template)
 
@@ -329,19 +330,20 @@ def _judge(path: Path, backend: str, requested: LoadSettings, *, force: bool) ->
     )
 
 
-def _look_again(path: Path, backend: str, error: GgufWidgetsError) -> None:
-    """After a failed loading, say what is wrong with the file if that is the better reason.
+def _look_again(path: Path, backend: str, requested: LoadSettings, error: GgufWidgetsError) -> None:
+    """After a failed loading, say what is wrong with file or memory if that is the better reason.
 
-    It may have vanished, or have been replaced, since it was judged.
+    The file may have vanished, or have been replaced, since it was judged; and with `force` nobody
+    asked whether there is enough memory.
     """
-    if backend == "scripted":
-        return
-    from gguf_widgets.core import gguf
-
     try:
-        gguf.check_is_model(gguf.read_header(path))
+        _judge(path, backend, requested, force=False)
     except ModelFileError as reason:
         raise reason from error
+    except NotEnoughMemoryError as reason:
+        raise NotEnoughMemoryError(
+            f"{reason.message} (Loading it failed: {error.message})", **reason.details
+        ) from error
 
 
 _default: ModelManager | None = None

@@ -251,6 +251,25 @@ def test_force_counts_also_for_a_model_that_was_loaded_without_it(
     assert model.pid is not None
 
 
+def test_a_forced_loading_that_fails_for_want_of_memory_says_so(
+    llama: ModelManager,
+    tiny: Path,
+    in_worker: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_worker("""
+import os, signal
+from gguf_widgets.core.worker import loading
+loading.open_backend = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+""")
+    with pytest.raises(WorkerDiedError, match="was killed"):  # by somebody: there is memory enough
+        llama.load("tiny", n_ctx=256, force=True)
+    monkeypatch.setattr("gguf_widgets.core.fit.free_memory", lambda: 1000)
+    with pytest.raises(NotEnoughMemoryError, match=r"needs .* is free.*was killed") as caught:
+        llama.load("tiny", n_ctx=256, force=True)
+    assert caught.value.details["free_bytes"] == 1000
+
+
 def test_settings_that_came_out_otherwise_are_told(llama: ModelManager, tiny: Path) -> None:
     model = llama.load("tiny", n_ctx=512, n_batch=4096, n_ubatch=128)
     assert model.settings.n_batch == 512

@@ -247,6 +247,7 @@ def test_how_a_worker_ended_is_not_told_of_a_later_one_with_its_number(
     assert pid is not None
     (entry,) = registry.list_workers()
     os.kill(pid, signal.SIGKILL)
+    assert spawn.wait_gone(entry, 40)
     assert spawn.died(pid, entry.log_path, "").details["exit_status"] == -signal.SIGKILL
     assert spawn.died(pid, tmp_path / "worker-later.log", "").details["exit_status"] is None
 
