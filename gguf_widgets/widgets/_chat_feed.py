@@ -25,7 +25,7 @@ from gguf_widgets.core.chat_types import (
 from gguf_widgets.core.errors import from_wire
 from gguf_widgets.core.format import format_duration, format_rate
 from gguf_widgets.widgets import markdown
-from gguf_widgets.widgets._words import error_view, message_note
+from gguf_widgets.widgets._words import ErrorView, error_view, message_note
 
 __all__ = ["INTERVAL_S", "ChatFeed"]
 
@@ -215,7 +215,7 @@ class ChatFeed:
             "text": message.content if user else "",
             "blocks": [] if user else self._blocks(message),
             "note": message_note(message, left_out=message.id in self._shot.left_out),
-            "error": error_view(from_wire(message.error)) if message.error else None,
+            "error": _error(message),
         }
 
     def _blocks(self, message: ChatMessage) -> list[str]:
@@ -259,6 +259,13 @@ class ChatFeed:
             title = "From Send to the first token of the answer (ttft_s, time to first token)"
             figures.append({"value": f"first word after {format_duration(ttft)}", "title": title})
         return figures
+
+
+def _error(message: ChatMessage) -> ErrorView | None:
+    # One that was interrupted has its note: whoever reloads a page has met no error.
+    if message.error is None or message.status is MessageStatus.INTERRUPTED:
+        return None
+    return error_view(from_wire(message.error))
 
 
 def _working(shot: ChatSnapshot) -> str:

@@ -31,11 +31,7 @@ class ErrorView(TypedDict):
 
 # The most special class first. The last entry is the root, so that every error finds one.
 _TITLES: tuple[tuple[type[GgufWidgetsError], str, str], ...] = (
-    (
-        errors.WorkerDiedError,
-        "The model's process ended",
-        "What had arrived is kept. The model starts again by itself with your next message.",
-    ),
+    (errors.WorkerDiedError, "The model's process ended", ""),  # it says itself what is safe
     (errors.WorkerStartError, "The model's process did not start", ""),
     (errors.WorkerBusyError, "The model is busy", ""),
     (errors.WorkerError, "The model's process does not answer", ""),
@@ -75,7 +71,7 @@ def message_note(message: ChatMessage, *, left_out: bool) -> str:
     if message.status is MessageStatus.ABORTED:
         return "Stopped."
     if message.status is MessageStatus.INTERRUPTED:
-        return "Python ended while this was being written. What had arrived is kept."
+        return "Not finished: the page was reloaded, or Python ended. What had arrived is kept."
     if message.finish_reason is FinishReason.LENGTH:
         limit = message.sampling.max_tokens if message.sampling else None
         tokens = message.usage.num_completion_tokens if message.usage else None

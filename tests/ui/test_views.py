@@ -258,3 +258,25 @@ def test_many_models_keep_the_settings_in_sight_and_are_found_by_name(show: Show
     show_rows(view, *rows[:3])
     expect(find).to_be_hidden()
     expect(view.page.locator('[data-gw="picker-row"]:visible')).to_have_count(3)
+
+
+def test_an_answer_that_ended_before_its_first_word_can_be_asked_for_again(show: Show) -> None:
+    view = show("chat")
+    question, answer = talk("aborted")
+    snapshot(view, 1, [question, {**answer, "blocks": [], "note": "Stopped."}])
+    expect(view.page.get_by_role("button", name="Copy this answer")).to_have_count(0)
+    view.page.get_by_role("button", name="Answer again").click()
+    assert view.sent("again")[0]["message"] == "a1"
+
+
+def test_a_wide_table_keeps_its_words_whole_and_scrolls(show: Show) -> None:
+    view = show("chat", width=400)
+    cells = "".join(f"<td>{word}</td>" for word in ("Parameters", "131,072", "x" * 300, "Notes"))
+    table = f'<div class="gw-table"><table><tr>{cells}</tr></table></div>'
+    snapshot(view, 1, [{**talk()[1], "blocks": [table]}])
+    box = view.page.locator(".gw-table")
+    assert box.evaluate("e => e.scrollWidth > e.clientWidth")
+    heights = view.page.locator("td").evaluate_all("all => all.map((td) => td.scrollWidth)")
+    assert heights[0] > 70  # "Parameters" in one line
+    assert heights[2] <= 420  # and no cell is endless
+    assert view.page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -30,7 +30,7 @@ class MessageElement {
     this.body = h("div", { class: "gw-body" });
     this.note = h("p", { class: "gw-note" });
     this.error = h("div", { class: "gw-error" });
-    this.copyButton = ghostButton("copy", "Copy this answer");
+    this.copyButton = ghostButton("copy", "Copy this answer", { class: "gw-ghost gw-copy" });
     this.copyButton.addEventListener("click", () => act("copy", this.id));
     const again = ghostButton("again", "Answer again; the answer before stays saved", { class: "gw-ghost gw-again" });
     again.addEventListener("click", () => act("again", this.id));
