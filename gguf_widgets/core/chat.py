@@ -35,8 +35,8 @@ from gguf_widgets.core.chat_types import (
     EventKind,
     MessageStatus,
     Phase,
+    checked_text,
     title_from,
-    well_formed,
 )
 from gguf_widgets.core.errors import InvalidValueError, RequestError, StoreError
 from gguf_widgets.core.store.conversations import Conversations, new_id
@@ -199,18 +199,22 @@ class ChatInterface(ChatState):
         RequestError, StoreError
             As in `start`.
         """
-        with self._lock:
-            model = self._ready()
-            line = self._line_before(message_id)
-            self._saver.retry()
-            answer = self._new_answer(line, model, sampling)
-            with self.store.transaction():
-                self._kept_conversation("", model)
-                self._conversations.add(answer.message)
-            self._messages = [*line, answer.message]
-            self._answer = answer
-        self._emit(EventKind.RESET)
-        answer.start()
+        begun: Answer | None = None
+        try:
+            with self._lock:
+                model = self._ready()
+                line = self._line_before(message_id)
+                self._saver.retry()
+                answer = self._new_answer(line, model, sampling)
+                with self.store.transaction():
+                    self._kept_conversation("", model)
+                    self._conversations.add(answer.message)
+                self._messages = [*line, answer.message]
+                self._answer = begun = answer
+            self._emit(EventKind.RESET)
+        finally:
+            if begun is not None:
+                begun.start()  # whatever has happened: only a begun answer can end
         return answer.message
 
     def _line_before(self, message_id: str | None) -> list[ChatMessage]:
@@ -306,32 +310,34 @@ class ChatInterface(ChatState):
         sampling: Mapping[str, Any],
         deltas: queue.SimpleQueue[TextDelta | None] | None = None,
     ) -> Answer:
-        content = _checked_text(text)
-        with self._lock:
-            model = self._ready()
-            self._saver.retry()
-            with self.store.transaction():
-                conversation_id = self._kept_conversation(content, model)
-                asked = ChatMessage(
-                    id=new_id(),
-                    conversation_id=conversation_id,
-                    parent_id=self._messages[-1].id if self._messages else None,
-                    role="user",
-                    content=content,
-                    status=MessageStatus.COMPLETE,
-                    created_at=time.time(),
-                )
-                answer = self._new_answer([*self._messages, asked], model, sampling, deltas)
-                self._conversations.add(asked, answer.message)
-            self._conversation_id = conversation_id
-            self._title = self._title or title_from(content)
-            self._messages += [asked, answer.message]
-            self._answer = answer
+        content = checked_text(text)
+        begun: Answer | None = None
         try:
+            with self._lock:
+                model = self._ready()
+                self._saver.retry()
+                with self.store.transaction():
+                    conversation_id = self._kept_conversation(content, model)
+                    asked = ChatMessage(
+                        id=new_id(),
+                        conversation_id=conversation_id,
+                        parent_id=self._messages[-1].id if self._messages else None,
+                        role="user",
+                        content=content,
+                        status=MessageStatus.COMPLETE,
+                        created_at=time.time(),
+                    )
+                    answer = self._new_answer([*self._messages, asked], model, sampling, deltas)
+                    self._conversations.add(asked, answer.message)
+                self._conversation_id = conversation_id
+                self._title = self._title or title_from(content)
+                self._messages += [asked, answer.message]
+                self._answer = begun = answer
             self._emit(EventKind.ADDED, message=asked, message_id=asked.id)
             self._emit(EventKind.ADDED, message=answer.message, message_id=answer.message.id)
         finally:
-            answer.start()  # also when an interrupt comes just now: only a begun answer can end
+            if begun is not None:
+                begun.start()  # also when an interrupt comes just now: only a begun answer can end
         return answer
 
     def _new_answer(
@@ -485,11 +491,3 @@ class ChatInterface(ChatState):
                     EventKind.UPDATED, message=message, message_id=message.id
                 )
         self._observers.tell(event)
-
-
-def _checked_text(text: str) -> str:
-    if not isinstance(text, str):
-        raise InvalidValueError(f"A message must be a text, not {type(text).__name__}.")
-    if not text.strip():
-        raise InvalidValueError("The message is empty. Write something first.")
-    return well_formed(text)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gguf_widgets.core.errors import WireError
+from gguf_widgets.core.errors import InvalidValueError, WireError
 from gguf_widgets.core.types import FinishReason, SamplingSettings, Timings, Usage
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "EventKind",
     "MessageStatus",
     "Phase",
+    "checked_text",
     "title_from",
     "well_formed",
 ]
@@ -211,6 +212,15 @@ def well_formed(text: str) -> str:
         # Two halves that belong together become the character they make.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def checked_text(text: str) -> str:
+    """Return a person's message as it is kept and sent; raise `InvalidValueError` if it is none."""
+    if not isinstance(text, str):
+        raise InvalidValueError(f"A message must be a text, not {type(text).__name__}.")
+    if not text.strip():
+        raise InvalidValueError("The message is empty. Write something first.")
+    return well_formed(text)
 
 
 def title_from(text: str) -> str:

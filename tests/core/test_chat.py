@@ -545,6 +545,58 @@ def test_an_interrupt_while_the_answer_begins_stops_it(make: Any) -> None:
     assert not chat.busy
 
 
+class InterruptedLock:
+    """A lock after whose first release an interrupt comes, as Python lets it come just there."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self._pressed = False
+
+    def __enter__(self) -> None:
+        self._lock.__enter__()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.__exit__(*exc)
+        if not self._pressed:
+            self._pressed = True
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("how", ["start", "regenerate"])
+def test_an_interrupt_just_before_the_answer_is_begun_leaves_no_chat_that_waits_for_ever(
+    make: Any, how: str
+) -> None:
+    model = FakeModel(["A"])
+    chat = make(model)
+    chat.send("Hi")
+    watcher = Watcher(chat)
+    chat._lock = InterruptedLock(chat._lock)
+    with pytest.raises(KeyboardInterrupt):
+        chat.start("And?") if how == "start" else chat.regenerate()
+    chat.stop()
+    watcher.wait_end()
+    assert not chat.busy
+    model.script = [["B"]]
+    assert chat.send("Go on").text == "B"
+
+
+def test_an_interrupt_while_an_answer_is_begun_anew_leaves_it_running(make: Any) -> None:
+    model = FakeModel(["A"], ["B"])
+    chat = make(model)
+    chat.send("Hi")
+    watcher = Watcher(chat)
+
+    def press_stop(event: ChatEvent) -> None:
+        if event.kind is EventKind.RESET:
+            raise KeyboardInterrupt
+
+    chat.subscribe(press_stop)
+    with pytest.raises(KeyboardInterrupt):
+        chat.regenerate()
+    watcher.wait_end()
+    assert said(chat) == [("user", "Hi", "complete"), ("assistant", "B", "complete")]
+
+
 def test_an_observer_that_raises_or_talks_back_breaks_nothing(
     make: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -97,26 +97,29 @@ class WorkerLink:
             Whatever keeps the model from being loaded.
         """
         while True:
-            with self._changed:
-                if self._closed:
-                    raise ModelUnloadedError(
-                        "This model has been unloaded. Load it again with gguf_widgets.load(...)."
-                    )
-                client = self._client
-                if client is not None and client.alive:
-                    return client
-                if not self._connecting:
-                    self._connecting = True
-                    break
+            mine = False
+            try:
+                with self._changed:
+                    if self._closed:
+                        raise ModelUnloadedError(
+                            "This model has been unloaded. Load it again with "
+                            "gguf_widgets.load(...)."
+                        )
+                    client = self._client
+                    if client is not None and client.alive:
+                        return client
+                    if not self._connecting:
+                        self._connecting = mine = True
+                if mine:
+                    return self._connect(on_progress)
+            finally:
+                # Also if an interrupt came just now, or the others would wait for ever.
+                if mine:
+                    with self._changed:
+                        self._connecting = False
+                        self._progress = None
+                        self._changed.notify_all()
             self._follow(on_progress)
-        try:
-            client = self._connect(on_progress)
-        finally:
-            with self._changed:
-                self._connecting = False
-                self._progress = None
-                self._changed.notify_all()
-        return client
 
     def close(self, *, stop_worker: bool = True) -> bool:
         """Give the connection up for good.

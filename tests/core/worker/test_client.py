@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.types import Failed, Message, SamplingSettings
 from gguf_widgets.core.worker import client as client_module
-from gguf_widgets.core.worker import protocol, registry
+from gguf_widgets.core.worker import protocol, registry, spawn
 from gguf_widgets.core.worker.client import WorkerClient
 from gguf_widgets.core.worker.protocol import Prompt
 from tests.core.conftest import wait_for
@@ -229,3 +230,13 @@ def test_waiting_for_the_end_of_a_worker_is_over_when_it_is_gone(client: WorkerC
     _kill(client)
     assert client.wait_gone(40)
     wait_for(lambda: not client.alive, "the client knows")
+
+
+def test_how_a_worker_ended_is_not_told_of_a_later_one_with_its_number(
+    client: WorkerClient, tmp_path: Path
+) -> None:
+    pid, entry = client.pid, client.entry
+    _kill(client)
+    assert spawn.wait_gone(entry, 40)
+    assert spawn.died(pid, entry.log_path, "").details["exit_status"] == -signal.SIGKILL
+    assert spawn.died(pid, tmp_path / "worker-later.log", "").details["exit_status"] is None

@@ -27,7 +27,7 @@ from gguf_widgets.core.errors import (
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.types import LoadSettings
-from gguf_widgets.core.worker import attach, endpoint, protocol, registry, spawn
+from gguf_widgets.core.worker import attach, endpoint, protocol, registry
 from gguf_widgets.core.worker.client import WorkerClient
 from gguf_widgets.core.worker.registry import Entry
 from tests.core.conftest import processes_of, wait_for
@@ -238,18 +238,6 @@ def test_a_number_taken_over_by_another_process_is_not_taken_for_the_worker(
     registry.write(entry)
     assert registry.list_workers() == []
     assert not registry.entry_path("old").exists()
-
-
-def test_how_a_worker_ended_is_not_told_of_a_later_one_with_its_number(
-    manager: ModelManager, tmp_path: Path
-) -> None:
-    pid = manager.load().pid
-    assert pid is not None
-    (entry,) = registry.list_workers()
-    os.kill(pid, signal.SIGKILL)
-    assert spawn.wait_gone(entry, 40)
-    assert spawn.died(pid, entry.log_path, "").details["exit_status"] == -signal.SIGKILL
-    assert spawn.died(pid, tmp_path / "worker-later.log", "").details["exit_status"] is None
 
 
 def test_an_entry_that_cannot_be_read_is_passed_over(manager: ModelManager) -> None:
