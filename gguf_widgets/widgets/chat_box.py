@@ -1,14 +1,16 @@
 """`ChatBox`: a conversation with a model, in a notebook cell or as part of a dashboard.
 
 Promises: shows what its `ChatInterface` holds, also after a reload of the page and a restart of the
-kernel (the store is the truth); text appears while it is written, at most 20 updates a second;
-Stop works while text comes; what a person typed is not lost when it cannot be sent; no callback of
-the page does more than put a note into a queue. Leaves to others: the conversation and its saving
-(`core.chat`), what is sent and when (`_chat_feed`), HTML (`markdown`), the look (static/).
+kernel, and what another window adds to it (the store is the truth); text appears while it is
+written, at most 20 updates a second; Stop works while text comes; what a person typed is not lost
+when it cannot be sent; no callback of the page does more than put a note into a queue. Leaves to
+others: the conversation and its saving (`core.chat`), what is sent and when (`_chat_feed`), HTML
+(`markdown`), the look (static/).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,8 +21,9 @@ import traitlets
 from gguf_widgets.core.chat import ChatInterface
 from gguf_widgets.core.chat_answer import ChatModel
 from gguf_widgets.core.chat_types import ChatEvent, ChatSnapshot
-from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError
 from gguf_widgets.core.model import Model
+from gguf_widgets.core.store.conversations import Conversations
 from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._chat_feed import ChatFeed
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
@@ -30,6 +33,8 @@ from gguf_widgets.widgets._words import as_known
 __all__ = ["ChatBox"]
 
 _STATIC = Path(__file__).parent / "static"
+
+_log = logging.getLogger(__name__)
 
 # They fit the bundled demo model, and any other.
 _EXAMPLES = (
@@ -166,6 +171,7 @@ class ChatBox(anywidget.AnyWidget):
                 action(self, item)
 
     def _ping(self, content: dict[str, Any]) -> None:
+        self._take_from_others()
         self.send({"kind": "pong", "mid": content.get("mid"), "seq": self._feed.seq})
 
     def _snapshot(self, _content: dict[str, Any]) -> None:
@@ -177,12 +183,28 @@ class ChatBox(anywidget.AnyWidget):
     def _start(self, content: dict[str, Any]) -> None:
         text = str(content.get("text", ""))
         self._cleared, self._notice = None, ""
+        self._take_from_others()
         try:
             self.chat.start(text)
         except Exception as error:  # noqa: BLE001 - whatever it is, the words go back and it is shown
             self._notice = as_known(error).message
             self.send({"kind": "restore", "text": text})
         self._feed.touch()
+
+    def _take_from_others(self) -> None:
+        """Show what another window has added to this conversation.
+
+        Without it both would go on from the same message, and each would hide what the other wrote.
+        """
+        conversation_id, shown = self.chat.conversation_id, self.chat.messages
+        if conversation_id is None or self.chat.busy or not shown:
+            return
+        try:
+            last = Conversations(self.chat.store).get(conversation_id).active_leaf_id
+            if last is not None and last != shown[-1].id and not self.chat.busy:
+                self.chat.open(conversation_id)
+        except GgufWidgetsError as error:  # gone, or not readable now: sending will say so
+            _log.warning("The conversation could not be looked up: %s", error.message)
 
     def _stop(self, _content: dict[str, Any]) -> None:
         self.chat.stop()
@@ -266,5 +288,5 @@ class ChatBox(anywidget.AnyWidget):
         if self._blocked:
             return "You can write your message meanwhile."
         if self._chooser:
-            return "Load one of the models on the left. The demo model is there at once."
+            return "Load one of the models on the list. The demo model is there at once."
         return 'Give this chat a model: box.model = gw.load("demo")'
