@@ -13,6 +13,9 @@ from jupyter_client.kernelspec import KernelSpec
 from nbclient import NotebookClient
 from support.servers import REPOSITORY, Home
 
+# A notebook that takes 10 s takes a minute and more when all cores are busy with something else.
+pytestmark = pytest.mark.timeout(300)
+
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
@@ -41,7 +44,7 @@ def run(
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
-        timeout=100,
+        timeout=250,
         kernel_manager_class=_ThisPython,
         resources={"metadata": {"path": str(home.folder / "work")}},
     )
@@ -74,7 +77,7 @@ def test_the_first_chat_shows_what_its_words_promise(
 ) -> None:
     cells = run(REPOSITORY / "notebooks" / "01_first_chat.ipynb", person, monkeypatch)
     assert "demo" in text_of(cells["models"])
-    assert "architecture='llama'" in text_of(cells["load"])
+    assert "<Model 'demo': llama" in text_of(cells["load"])
     assert "Hello" in text_of(cells["chat"])
     assert "positive" in text_of(cells["label"]).lower()
     assert "Emma" in text_of(cells["stream"])
