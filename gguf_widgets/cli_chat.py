@@ -1,9 +1,10 @@
 """A conversation in the terminal, or in a pipe.
 
 Promises: text appears as it arrives; Ctrl+C stops an answer and a second one leaves; a failed
-answer prints its reason and the conversation goes on; in a pipe only the answer is printed. A
-conversation at the terminal is kept in the store, so that the dashboard shows it too; one in a pipe
-is not. Leaves to others: the conversation itself (`core.chat`), loading (`core.manager`).
+answer prints its reason and the conversation goes on; in a pipe only the answer is printed, and
+what a person should know of the model goes to stderr. A conversation at the terminal is kept in the
+store, so that the dashboard shows it too; one in a pipe is not. Leaves to others: the conversation
+itself (`core.chat`), loading (`core.manager`).
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ def chat_in_terminal(
     progress = _Progress(model_name, sys.stderr)
     with progress:
         model = manager.load(model_name, on_progress=progress, force=force, **dict(settings or {}))
+    for note in model.load_notes:
+        sys.stderr.write(f"{note}\n")
     store = default_store(or_memory=True) if interactive else Store.in_memory()
     chat = ChatInterface(model, system=system, store=store, **dict(sampling or {}))
     terminal = Terminal(chat, sys.stdin, sys.stdout, sys.stderr)

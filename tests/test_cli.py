@@ -164,7 +164,8 @@ def test_a_terminal_that_lacks_a_character_is_given_its_number(person: Home) -> 
     done = run(
         person, "chat", stdin="Hello", GGUF_WIDGETS_BACKEND="scripted", PYTHONIOENCODING="ascii"
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert done.stderr.startswith("Demo mode. ")  # no answer is taken for a model's
     assert "\\u201cTell me a story\\u201d" in done.stdout
 
 
