@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 from support.wheel import build_wheel, install_wheel
+
+
+def pytest_configure() -> None:
+    # Whatever is started in the background of a script ignores Ctrl+C, and so does what it starts.
+    # The tests press it, so here it counts again.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
