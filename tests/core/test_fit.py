@@ -107,7 +107,10 @@ def test_the_demo_fits_any_normal_machine() -> None:
     n_batch=st.none() | st.integers(1, 4096),
     n_seq_max=st.none() | st.integers(1, 256),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=60,
+)
 def test_settings_keep_what_was_asked_for_and_never_shrink_in_silence(
     tmp_path: Path,
     free_gb: float,

@@ -94,7 +94,10 @@ def assert_same_as_ggufs_reader(path: Path) -> None:
     ).map(lambda entries: {f"x.{key}": value for key, value in entries.items()}),
     st.sampled_from([2, 3]),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=60,
+)
 def test_every_type_reads_as_it_was_written(
     write: Callable[..., Path], entries: dict[str, Typed], version: int
 ) -> None:
@@ -158,7 +161,10 @@ def test_a_vocabulary_of_any_texts_is_stepped_over_exactly(
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=60), st.integers(1, 200))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=100,
+)
 def test_the_walk_in_blocks_ends_where_the_walk_by_hand_does(
     texts: list[bytes], repeats: int
 ) -> None:

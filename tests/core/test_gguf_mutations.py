@@ -76,7 +76,10 @@ edits = st.lists(
 
 
 @given(changes=edits)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=300,
+)
 def test_any_few_edits_of_a_header_are_read_or_refused(
     tmp_path: Path, changes: list[tuple[int, bytes, int]]
 ) -> None:

@@ -218,7 +218,8 @@ def test_whoever_does_not_begin_with_a_short_hello_is_cut_off(model: Model) -> N
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=60,
 )
 @given(
     data=st.binary(min_size=1, max_size=200),
