@@ -73,16 +73,13 @@ def test_a_query_that_goes_wrong_is_one_clear_error(script: str, words: str) -> 
         module._run([sys.executable, "-c", script], 60)
 
 
-def test_a_query_that_hangs_is_ended_in_time(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    script = (
-        f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
-    )
+def test_a_query_that_hangs_is_ended_in_time() -> None:
+    before = psutil.Process().children(recursive=True)
     start = time.perf_counter()
-    with pytest.raises(DeviceQueryError, match="took longer than 3 s"):
-        module._run([sys.executable, "-c", script], 3)
-    assert time.perf_counter() - start < 20
-    assert not psutil.pid_exists(int(pid_file.read_text()))
+    with pytest.raises(DeviceQueryError, match=r"took longer than 0\.5 s"):
+        module._run([sys.executable, "-c", "import time; time.sleep(600)"], 0.5)
+    assert time.perf_counter() - start < 60
+    assert not {*psutil.Process().children(recursive=True)} - {*before}
 
 
 def test_chatter_of_a_driver_does_not_hide_the_list() -> None:
