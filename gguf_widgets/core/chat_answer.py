@@ -160,7 +160,9 @@ class Answer:
         self._listener = listener
         self._deltas = deltas
         self._pieces: list[str] = []
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may stop a forgotten stream's answer in the very thread
+        # that is adding to it.
+        self._lock = threading.RLock()
         self._stream: AnswerStream | None = None
         self._stopped = False
         self._reading_over = threading.Event()

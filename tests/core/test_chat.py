@@ -493,6 +493,25 @@ def test_stream_yields_the_pieces_and_closing_it_stops(make: Any) -> None:
         list(chat.stream("Hi"))
 
 
+def test_a_forgotten_stream_may_be_collected_in_the_middle_of_anything(make: Any) -> None:
+    model = FakeModel()
+    chat = make(model)
+    pieces = [chat.stream("Hi")]
+    model.next_stream()
+    answer = chat._answer
+
+    def collect() -> None:
+        with answer._lock:  # where the collector may come
+            pieces.clear()
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+    assert answer.join(WAIT_S)
+    assert said(chat)[1] == ("assistant", "", "aborted")
+
+
 def test_asend_and_its_cancellation(make: Any) -> None:
     model = FakeModel(["quick"])
     chat = make(model)
