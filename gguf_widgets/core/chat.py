@@ -449,13 +449,15 @@ class ChatInterface(ChatState):
 
     def ended(self, answer: Answer, message: ChatMessage) -> None:
         """Keep the answer's last form and tell the observers; called by the answer."""
-        self._saver.finish(message)
-        with self._lock:
-            self._ending.discard(answer)
-            shown = answer is self._answer
-            if shown:
-                self._answer = None
-                self._replace(message)
+        try:
+            self._saver.finish(message)
+        finally:  # whatever is wrong there, the next message must be possible
+            with self._lock:
+                self._ending.discard(answer)
+                shown = answer is self._answer
+                if shown:
+                    self._answer = None
+                    self._replace(message)
         if shown:
             self._emit(EventKind.UPDATED, message=message, message_id=message.id)
 

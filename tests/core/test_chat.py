@@ -677,6 +677,22 @@ def test_a_store_that_fails_during_an_answer_does_not_break_it(
     assert (kept.content, kept.status) == ("some text", MessageStatus.COMPLETE)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_in_keeping_an_answer_does_not_end_the_conversation(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = make(FakeModel(["a"], ["b"]))
+
+    def fail(*args: Any) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    with monkeypatch.context() as context:
+        context.setattr(chat._saver._conversations, "save", fail)
+        assert chat.send("Hi").text == "a"
+    assert said(chat)[1] == ("assistant", "a", "complete")
+    assert chat.send("Again").text == "b"
+
+
 def test_a_conversation_removed_meanwhile_is_an_error_and_a_new_one_works(
     make: Any, store: Store
 ) -> None:
