@@ -138,12 +138,17 @@ class ModelLibrary:
 
     Parameters
     ----------
-    folders : iterable of path-like, optional
+    folders : path-like or iterable of path-like, optional
         Where to look. Default: the models folder and those of ``GGUF_WIDGETS_MODELS``, asked for
         again each time.
     """
 
-    def __init__(self, folders: Iterable[str | os.PathLike[str]] | None = None) -> None:
+    def __init__(
+        self,
+        folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
+    ) -> None:
+        if isinstance(folders, str | os.PathLike):
+            folders = [folders]
         self._folders = None if folders is None else [config.expanded(f) for f in folders]
 
     @property

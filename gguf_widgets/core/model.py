@@ -303,7 +303,7 @@ class Model:
         self, conversation: Conversation, sampling: dict[str, Any]
     ) -> tuple[Prompt, SamplingSettings]:
         prompt = Prompt(messages=to_messages(conversation), chat_template=self._chat_template)
-        return prompt, _sampling(sampling)
+        return prompt, SamplingSettings.from_keywords(**sampling)
 
     def _open(self, prompt: Prompt, sampling: SamplingSettings) -> TextStream:
         def make(request_id: str) -> protocol.Generate:
@@ -342,11 +342,4 @@ def _raw_request(text: str, sampling: dict[str, Any]) -> tuple[Prompt, SamplingS
     check_text(text, "The text")
     if not text:
         raise InvalidValueError("The text is empty: there is nothing to continue.")
-    return Prompt(text=text), _sampling(sampling)
-
-
-def _sampling(keywords: dict[str, Any]) -> SamplingSettings:
-    # One stop string is so often given as a str that this is understood.
-    if isinstance(keywords.get("stop"), str):
-        keywords = {**keywords, "stop": (keywords["stop"],)}
-    return SamplingSettings.from_keywords(**keywords)
+    return Prompt(text=text), SamplingSettings.from_keywords(**sampling)

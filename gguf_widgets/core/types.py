@@ -132,6 +132,13 @@ class SamplingSettings(_Value, frozen=True, kw_only=True, forbid_unknown_fields=
     stop: tuple[str, ...] = ()
     max_tokens: int | None = None
 
+    @classmethod
+    def from_keywords(cls, **keywords: Any) -> Self:
+        """Do what the base does; a single stop string may be given as a str."""
+        if isinstance(keywords.get("stop"), str):
+            keywords["stop"] = (keywords["stop"],)
+        return super().from_keywords(**keywords)
+
     def check(self) -> None:
         """Raise `InvalidValueError` if a field is outside the range stated above."""
         for name, low, high in (

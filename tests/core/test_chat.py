@@ -399,7 +399,8 @@ def test_settings_are_checked_before_they_count(make: Any) -> None:
     with pytest.raises(InvalidValueError):
         chat.sampling = {"temperature": float("nan")}
     assert chat.sampling.temperature == 0.2
-    chat.sampling = {"temperature": 1}
+    chat.sampling = {"temperature": 1, "stop": "END"}
+    assert chat.sampling.stop == ("END",)
     assert (chat.sampling.temperature, chat.sampling.top_p) == (1.0, 0.9)
     chat.sampling = SamplingSettings(temperature=0.5)
     chat.model_type = "text"

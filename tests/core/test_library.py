@@ -243,7 +243,7 @@ def test_a_folder_that_may_not_be_looked_into_is_told_apart_from_a_missing_file(
     private = open_folder / "private"
     private.mkdir()
     path = put(private / "model.gguf")
-    library = ModelLibrary([private])
+    library = ModelLibrary(str(private))
     assert library.entries()
     private.chmod(0)
     try:
