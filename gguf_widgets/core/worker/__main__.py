@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import logging
 import os
+import platform
 import sys
 
 import psutil
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     listener, address = endpoint.listen(options.name)
     entry = Entry(
         name=options.name,
+        host=platform.node(),
         pid=os.getpid(),
         started_at=psutil.Process().create_time(),
         protocol_version=protocol.PROTOCOL_VERSION,

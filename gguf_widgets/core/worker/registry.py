@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,11 +48,13 @@ _ORPHAN_S = 3600.0
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One worker.
 
+    `host` is the machine it runs on: a home folder may be shared by several, or by containers.
     `requested` is what was asked for (None is "choose"); `effective` is None until it has loaded.
     `started_at` is in seconds since 1970.
     """
 
     name: str
+    host: str
     pid: int
     started_at: float
     protocol_version: int
@@ -101,9 +104,10 @@ def remove(entry: Entry) -> None:
 
 
 def list_workers() -> list[Entry]:
-    """Return the entries of the workers that are alive, oldest first.
+    """Return the entries of this machine's workers that are alive, oldest first.
 
-    An entry whose process is gone is removed on the way.
+    An entry whose process is gone is removed on the way. Another machine's workers cannot be looked
+    at, nor reached, from here: their entries are left alone.
     """
     try:
         names = sorted(path.stem for path in config.runtime_dir().glob("*.json"))
@@ -111,7 +115,7 @@ def list_workers() -> list[Entry]:
         return []
     entries = [entry for name in names if (entry := read(name)) is not None]
     alive = []
-    for entry in entries:
+    for entry in (entry for entry in entries if entry.host == platform.node()):
         if is_alive(entry):
             alive.append(entry)
         else:
