@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
-from support.browser import Watched, launch
+from playwright.sync_api import Browser, expect, sync_playwright
+from support.browser import LONG_MS, Watched, launch
+
+# Everything that is expected is waited for; only a failure waits for all of it.
+expect.set_options(timeout=LONG_MS)
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 
@@ -52,7 +55,7 @@ def open_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Call
 
     def open_one(url: str, width: int = 1280, height: int = 800, **context: Any) -> Watched:
         watched = Watched(browser, viewport={"width": width, "height": height}, **context)
-        watched.page.set_default_timeout(30_000)
+        watched.page.set_default_timeout(LONG_MS)
         pages.append(watched)
         watched.page.goto(url, wait_until="commit")
         return watched

@@ -50,7 +50,7 @@ def run_cell(watched: Watched, number: int) -> None:
         cell(watched, number).locator(".jp-InputArea-editor").click()
         watched.page.keyboard.press("Control+Enter")
         try:
-            expect(prompt(watched, number)).not_to_have_text(before, timeout=5_000)
+            expect(prompt(watched, number)).not_to_have_text(before, timeout=10_000)
         except AssertionError:
             continue
         return
@@ -110,6 +110,7 @@ def test_the_chat_box_streams_stops_keeps_its_keys_and_comes_back(
     # A reload of the page: the kernel lives on, and the box shows the conversation again.
     talk = chat.questions()
     assert talk[-1] == "Tell me a long story"
+    cell(watched, 1).locator(".jp-InputArea-editor").click()  # the focus is in the chat since Stop
     page.keyboard.press("Control+s")
     expect(page.locator(".jp-mod-dirty")).to_have_count(0, timeout=LONG_MS)
     last = chat.answers().nth(len(talk) - 1)

@@ -86,7 +86,7 @@ def test_a_visitor_loads_the_demo_model_talks_with_it_and_finds_the_talk_again(
     watched.gw("picker-unload").wait_for(timeout=LONG_MS)
     chat.wait_for_status(chat.ask("Thank you"), "complete")
     assert len(person.workers()) == 1
-    wait_until(lambda: len(person.kernels()) == 1, 20, "the first page's kernel ends")
+    wait_until(lambda: len(person.kernels()) == 1, 60, "the first page's kernel ends")
     watched.assert_clean()
 
 
@@ -154,7 +154,7 @@ def test_a_killed_kernel_is_said_on_the_page_and_a_reload_brings_everything_back
     expect(watched.gw("gw-disconnected")).to_have_count(0)
     for kernel in person.kernels():
         kernel.kill()
-    psutil.wait_procs(person.kernels(), timeout=10)
+    psutil.wait_procs(person.kernels(), timeout=60)
     watched.gw("gw-disconnected").first.wait_for(timeout=LONG_MS)
     watched.page.reload(wait_until="commit")
     chat.wait_until_shown()
