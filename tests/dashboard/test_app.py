@@ -22,8 +22,8 @@ from support.servers import Home, Server, dashboard, wait_until
 from gguf_widgets.core.errors import InvalidValueError, ServerStartError
 from gguf_widgets.dashboard.app import DashboardOptions, serve
 
-# A page that opens in 2 s takes 20 when all cores are busy with something else; only a failure waits
-# for all of it.
+# A page that opens in 2 s takes 20 when all cores are busy with something else; only a failure
+# waits for all of it.
 LONG_S = 90
 pytestmark = pytest.mark.timeout(300)
 
