@@ -467,7 +467,7 @@ class ChatInterface(ChatState):
         with self._lock:
             conversation_id = self._conversation_id
             open_ones = [m for m in self._messages if m.status is MessageStatus.STREAMING]
-            if conversation_id is None or not open_ones:
+            if self._closed or conversation_id is None or not open_ones:
                 return
             self._follower = Follower(self._conversations, open_ones[-1], self._followed)
             self._follower.start()

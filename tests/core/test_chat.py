@@ -824,7 +824,7 @@ def test_an_answer_of_another_program_is_followed_to_its_end(make: Any) -> None:
     assert said(chat)[1] == ("assistant", "Half and half", "complete")
 
 
-def test_following_ends_when_its_store_is_closed(make: Any, store: Store) -> None:
+def test_following_ends_when_its_store_or_its_chat_is_closed(make: Any, store: Store) -> None:
     process, conversation_id = start_half()
     try:
         make(FakeModel(), conversation_id=conversation_id)
@@ -832,6 +832,12 @@ def test_following_ends_when_its_store_is_closed(make: Any, store: Store) -> Non
         store.close()
         follower.join(WAIT_S)
         assert not follower.is_alive()
+        with Store() as again:
+            closed = ChatInterface(store=again)
+            closed.close()
+            closed.open(conversation_id)  # shown, but nobody would end the following
+            assert said(closed)[1] == ("assistant", "Half", "streaming")
+            assert all(t.name != "gguf-widgets-follow" for t in threading.enumerate())
     finally:
         process.kill()
         process.communicate(timeout=WAIT_S)
