@@ -134,7 +134,7 @@ def show_rows(view: View, *rows: dict[str, Any], **more: Any) -> None:
         "rows": list(rows),
         "progress": None,
         "folder": "/home/emma/models",
-        "none": True,
+        "none": False,
         "fields": [],
         "loadedWith": "",
         "notice": "",
@@ -250,9 +250,18 @@ def test_many_models_keep_the_settings_in_sight_and_are_found_by_name(show: Show
     expect(view.gw("picker-unload")).to_be_in_viewport(ratio=1)
     name = view.page.locator(".gw-row-name").first
     assert name.evaluate("e => e.scrollHeight <= e.clientHeight")
+    # It stays there when the panel of a narrow page is opened.
+    view.page.set_viewport_size({"width": 800, "height": 800})
+    view.gw("panel-toggle").click()
+    expect(view.gw("panel-close")).to_be_focused()
+    expect(view.gw("picker-unload")).to_be_in_viewport(ratio=1)
+    view.page.get_by_text("Settings", exact=True).click()
+    expect(view.gw("picker-more")).to_be_in_viewport(ratio=1)
     find = view.gw("picker-find")
     find.fill("q7")
     expect(view.page.locator('[data-gw="picker-row"]:visible')).to_have_count(1)
+    find.fill("uncensored")
+    expect(view.page.locator('[data-gw="picker-row"]').first).to_be_in_viewport(ratio=1)
     find.fill("mistral")
     expect(view.page.get_by_text("No model has this in its name.")).to_be_visible()
     show_rows(view, *rows[:3])

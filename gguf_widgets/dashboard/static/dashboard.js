@@ -97,6 +97,7 @@ class PanelElement {
 
   /** @returns {HTMLElement | null} the button that a person who needs a model should press */
   firstChoice() {
+    if (this.root.querySelector('[data-gw="picker-unload"]')) return null; // and the list stays at that row
     return (
       this.root.querySelector('[data-gw="picker-load"].gw-primary') ??
       this.root.querySelector('[data-gw="picker-row"] button:not([hidden], :disabled)')

@@ -150,7 +150,10 @@ class ListElement {
       "data-lm-suppress-shortcuts": "true",
       hidden: true,
     });
-    this.find.addEventListener("input", () => this.filter());
+    this.find.addEventListener("input", () => {
+      this.filter();
+      this.rows.scrollTop = 0;
+    });
     this.rows = h("ul", { class: "gw-rows", role: "list", "aria-label": "Models on this computer" });
     this.none = h("p", { class: "gw-none", role: "status" });
   }
