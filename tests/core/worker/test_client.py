@@ -240,3 +240,4 @@ def test_how_a_worker_ended_is_not_told_of_a_later_one_with_its_number(
     assert spawn.wait_gone(entry, 40)
     assert spawn.died(pid, entry.log_path, "").details["exit_status"] == -signal.SIGKILL
     assert spawn.died(pid, tmp_path / "worker-later.log", "").details["exit_status"] is None
+    wait_for(lambda: not client.alive, "the client knows, and has cleared away")
