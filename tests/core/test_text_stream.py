@@ -36,7 +36,7 @@ def test_a_cancellation_is_never_lost_however_close_it_comes_to_a_text(steps_bet
     client = _SilentClient()
 
     async def use() -> None:
-        stream = AsyncTextStream(lambda: TextStream(cast(WorkerClient, client), lambda _: None))
+        stream = AsyncTextStream(lambda: TextStream(cast("WorkerClient", client), lambda _: None))
         task = asyncio.create_task(stream.result())
         while client.inbox is None or client.inbox.on_message is None:
             await asyncio.sleep(0.001)
