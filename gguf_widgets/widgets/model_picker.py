@@ -276,7 +276,12 @@ class ModelPicker(anywidget.AnyWidget):
         # Only what is on the list: the page does not open files by name.
         if path in {entry.path for entry in self._entries if entry.error is None}:
             settings = dict(settings) if isinstance(settings, dict) else {}
+            self._forget_lost()
             self._load_aside(path, settings, force=force, first=first)
+
+    def _refresh_clicked(self, _content: dict[str, Any]) -> None:
+        self._forget_lost()
+        self._send_state()
 
     def _cancel_clicked(self, _content: dict[str, Any]) -> None:
         self.cancel()
@@ -312,7 +317,7 @@ class ModelPicker(anywidget.AnyWidget):
     _ACTIONS: ClassVar[dict[str, Callable[[Any, dict[str, Any]], None]]] = {
         "ping": _ping,
         "snapshot": _send_state,
-        "refresh": _send_state,
+        "refresh": _refresh_clicked,
         "touch": _send_state,
         "attach": _attach,
         "load": _load_clicked,
@@ -354,8 +359,19 @@ class ModelPicker(anywidget.AnyWidget):
             "none": not any(e.error is None and e.name != DEMO_NAME for e in self._entries),
             "fields": field_views(remembered, chosen, has_gpu=has_gpu),
             "loadedWith": loaded_with(model.settings, has_gpu=has_gpu) if model else "",
-            "notice": self._notice,
+            "notice": " ".join(filter(None, [self._notice, *self._lost()])),
         }
+
+    def _lost(self) -> list[str]:
+        """Say why a load failed whose file is gone from the list, and its row with it."""
+        listed = {str(entry.path) for entry in self._entries}
+        failures = list(self._failures.items())  # another thread may add one meanwhile
+        return [error.message for path, error in failures if path not in listed]
+
+    def _forget_lost(self) -> None:
+        for path in list(self._failures):
+            if not Path(path).exists():
+                self._failures.pop(path, None)
 
     def _chosen(self, loaded: Path | None) -> ModelEntry | None:
         """Return the entry a person would load next: the last one, else the first that works."""

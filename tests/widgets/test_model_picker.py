@@ -14,6 +14,7 @@ from gguf_widgets.core.errors import (
     GgufWidgetsError,
     InvalidValueError,
     LoadCancelledError,
+    ModelFileError,
     ModelLoadError,
     NotEnoughMemoryError,
 )
@@ -203,6 +204,21 @@ def test_a_failed_load_keeps_the_model_that_was_there(
     assert page.row("demo")["status"] == "loaded"
     assert page.picker.model is model
     assert model.loaded
+
+
+def test_a_file_that_vanishes_when_it_is_loaded_is_told_above_the_list(
+    page: Page, manager: SlowManager, home: Path
+) -> None:
+    path = write_tiny_model(home / "brief.gguf").rename(home / "models" / "brief.gguf")
+    page.ask("refresh")
+    page.wait(lambda: page.row("brief"))
+    manager.error = ModelFileError('"brief.gguf" is not there any more.')
+    path.unlink()
+    page.ask("load", path=str(path))
+    page.wait(lambda: page.state["notice"] == '"brief.gguf" is not there any more.')
+    assert not page.row("brief")
+    page.ask("refresh")
+    page.wait(lambda: page.state["notice"] == "")
 
 
 def test_a_setting_that_is_not_allowed_is_shown_in_the_row(page: Page) -> None:
