@@ -424,7 +424,9 @@ def test_clear_begins_anew_and_the_old_one_can_be_opened(make: Any, store: Store
     stream = model.next_stream()
     stream.say("half")
     watcher.wait_for(lambda event: event.text == "half")
+    stopped = chat._answer
     chat.clear()
+    assert stopped.join(WAIT_S)  # it ends by itself, whatever is shown here meanwhile
     assert (chat.messages, chat.busy, chat.conversation_id) == ([], False, None)
     chat.model = FakeModel(["B1"])
     assert chat.send("Elsewhere").text == "B1"
