@@ -71,8 +71,8 @@ def demo_reason() -> str | None:
         return None
     if config.backend_override() == "scripted":
         return (
-            "Demo mode was asked for (GGUF_WIDGETS_BACKEND=scripted). Remove that setting to run "
-            "real models."
+            "It was asked for (GGUF_WIDGETS_BACKEND=scripted). Remove that setting to run real "
+            "models."
         )
     if _broken is not None:
         return f"{_broken} To install it again: {install_line()}"

@@ -103,7 +103,7 @@ def _ask_library() -> tuple[dict[str, Any] | None, Finding]:
     except InvalidValueError as error:
         return broken("cannot be chosen", error.message)
     if reason is not None:
-        advice = f"{reason} Demo mode answers with prepared sentences."
+        advice = f"In demo mode, answers are prepared sentences. {reason}"
         return None, Finding(
             topic=_TOPIC, name=name, value="not used: demo mode", status="hint", advice=advice
         )

@@ -159,7 +159,8 @@ def _check_start(cursor: Cursor) -> int:
         if hint is None and start[8:10] == b'{"':
             hint = "It looks like a safetensors file. Look for a GGUF version of this model."
         if hint is None:
-            hint = "Choose a file that ends in .gguf, or download it again."
+            hint = "Download it again, or choose another file"
+            hint += "." if cursor.path.suffix.lower() == ".gguf" else " that ends in .gguf."
         raise NotGgufError(f"{name} is not a GGUF model file. {hint}", path=path)
     cursor.take(4)
     version = cursor.u32()

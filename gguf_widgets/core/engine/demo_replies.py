@@ -26,7 +26,7 @@ this page works the same way as now:
 
 - *Send* with Enter; Shift+Enter begins a new line.
 - *Stop* ends an answer early and keeps what has arrived.
-- *Clear* begins a new conversation.
+- *New conversation* begins another one.
 """
 _STORY = """\
 This is a prepared story, because no model is running. It is long, so that you can try Stop.

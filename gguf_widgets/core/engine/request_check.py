@@ -37,8 +37,8 @@ def check_request(request: GenerateRequest, *, n_ctx: int, n_vocab: int) -> None
     if len(tokens) > n_ctx:
         excess = len(tokens) - n_ctx
         raise ContextOverflowError(
-            f"The prompt is {len(tokens)} tokens long and the context has room for {n_ctx}:"
-            f" {excess} too many. Shorten the prompt, or load the model with a larger context"
+            f"The prompt is {len(tokens):,} tokens long and the context has room for {n_ctx:,}:"
+            f" {excess:,} too many. Shorten the prompt, or load the model with a larger context"
             " (n_ctx).",
             n_prompt=len(tokens),
             n_ctx=n_ctx,

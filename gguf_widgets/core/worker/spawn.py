@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import site
 import subprocess
@@ -238,7 +239,7 @@ def _last_words(tail: list[str]) -> str:
 def log_tail(
     log_path: str | Path | None, num_lines: int = 3, *, with_traceback: bool = False
 ) -> list[str]:
-    """Return the last lines of a log that say something: no notes and, unless asked, no stack."""
+    """Return the last lines that tell of an end: no notes or warnings, no stack unless asked."""
     if log_path is None:
         return []
     try:
@@ -252,7 +253,7 @@ def log_tail(
     if not with_traceback:
         text = text.partition("Fatal Python error:")[0].partition("Traceback (most")[0]
     lines = [line.strip() for line in text.splitlines()]
-    telling = [line for line in lines if line and " INFO " not in line]
+    telling = [line for line in lines if line and not re.search(" (INFO|WARNING) ", line)]
     return [line[:300] for line in telling[-num_lines:]]
 
 
