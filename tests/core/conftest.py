@@ -1,4 +1,4 @@
-"""Fixtures for tests that start real workers: a manager in demo mode, and a check for leaks."""
+"""Fixtures for the core: real workers with a check for leaks, and conversations with a store."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from gguf_widgets.core import config
+from gguf_widgets.core.chat import ChatInterface
 from gguf_widgets.core.manager import ModelManager
+from gguf_widgets.core.store.store import Store
 
 # What comes at once on a quiet machine may take long on a busy one; only a failure waits for so
 # long. The stories of the tests about stopping take longer still: none is over by itself in time.
@@ -142,3 +145,23 @@ def in_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
         monkeypatch.setenv("PYTHONPATH", str(folder))
 
     return inject
+
+
+@pytest.fixture
+def store(home: Path) -> Iterator[Store]:
+    with Store() as store:
+        yield store
+
+
+@pytest.fixture
+def make_chat(store: Store) -> Iterator[Callable[..., ChatInterface]]:
+    """Return a function that makes conversations in one store; they are closed after the test."""
+    made: list[ChatInterface] = []
+
+    def make(*args: Any, **keywords: Any) -> ChatInterface:
+        made.append(ChatInterface(*args, store=store, **keywords))
+        return made[-1]
+
+    yield make
+    for chat in made:
+        chat.close()
