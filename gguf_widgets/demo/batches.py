@@ -10,6 +10,7 @@ Leaves to others: what is said (`sentences`), what is learned from it (`train`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
@@ -48,7 +49,7 @@ def block(
     tokenizer: Any,
     seed: int,
     number: int,
-    copying_share: float,
+    extra: Mapping[str, float],
     tokens_a_part: int,
     longest: int,
 ) -> list[Part]:
@@ -60,8 +61,8 @@ def block(
         A `tokenizers.Tokenizer`.
     seed, number
         Decide the sentences.
-    copying_share
-        Share of conversations that are copying exercises.
+    extra
+        Shares of conversations that are exercises of one kind, as `conversation` takes them.
     tokens_a_part
         About how many tokens a part holds, padding included.
     longest
@@ -74,10 +75,7 @@ def block(
         so that neighbours in the list differ in length and subject.
     """
     rng = Random(f"block {seed} {number}")
-    texts = [
-        render(conversation(rng, "train", copying_share=copying_share))
-        for _ in range(CONVERSATIONS_A_BLOCK)
-    ]
+    texts = [render(conversation(rng, "train", **extra)) for _ in range(CONVERSATIONS_A_BLOCK)]
     rows = sorted(
         (e.ids for e in tokenizer.encode_batch_fast(texts) if len(e.ids) <= longest),
         key=len,

@@ -172,7 +172,7 @@ KINDS: dict[str, tuple[Maker, Check, float]] = {
         0.5,
     ),
     "capitals": (_one(lambda rng: facts.capital_turn(rng, "held_out")), same, 0.5),
-    "sums, numbers up to 99": (
+    f"sums, numbers up to {facts.LARGEST}": (
         _one(lambda rng: facts.sum_turn(rng, "held_out", unseen=False)),
         same,
         0.5,

@@ -20,7 +20,7 @@ from gguf_widgets.demo.needs import require
 DESCRIPTION = (
     "A tiny demo model, trained from scratch, so that gguf-widgets can be tried at once and "
     "without a download. It greets, labels reviews, reads order sentences into JSON, names "
-    "capitals, adds and subtracts numbers up to 99, tells short stories and writes Python "
+    "capitals, adds and subtracts numbers up to 20, tells short stories and writes Python "
     "one-liners. It knows nothing else."
 )
 

@@ -106,10 +106,11 @@ def test_text_comes_back_from_its_tokens(answerer: Answerer) -> None:
 
 # What was measured (see the model card), less a margin for few questions.
 FLOORS = {
-    "sentiment, in the words of the tutorials": 0.65,
-    "order JSON, in the words of the tutorials": 0.62,
-    "second turn: the person's name": 0.88,
-    "says that it does not know": 0.67,
+    "sentiment, in the words of the tutorials": 0.72,
+    "order JSON, in the words of the tutorials": 0.75,
+    "sums, numbers up to 20": 0.44,
+    "second turn: the person's name": 0.82,
+    "says that it does not know": 0.74,
 }
 
 

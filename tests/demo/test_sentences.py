@@ -68,6 +68,31 @@ def test_no_template_is_in_both_parts() -> None:
         assert pool.train
         assert pool.held_out
         assert not set(pool.train) & set(pool.held_out)
+        assert len(pool.held_out) >= (len(pool.train) + len(pool.held_out)) // 6
+
+
+def test_training_never_sees_a_held_out_template_not_even_by_a_variant() -> None:
+    def letters(text: str) -> str:
+        return re.sub(r"[^a-z0-9{}+*/-]+", " ", text.lower()).strip()
+
+    varied = [pool for pool in all_pools() if pool.variants]
+    assert len(varied) >= 20
+    for pool in varied:
+        rng, held_out = seeded(11), {letters(text) for text in pool.held_out}
+        seen = [pool.pick(rng, "train") for _ in range(1500)]
+        assert not {letters(text) for text in seen} & held_out
+        assert set(seen) - set(pool.train), "the variants are not used"
+        assert all("|" not in text for text in seen)
+
+
+def test_a_variant_that_comes_out_as_a_held_out_template_is_thrown_away() -> None:
+    pool = Pool(["Label {x}", "Judge {x}", "judge: {x}"], ["(label|judge|rate)(:|) {x}"])
+    assert pool.train == ("Label {x}",)
+    assert pool.held_out == ("Judge {x}", "judge: {x}")
+    rng = seeded(1)
+    seen = {pool.pick(rng, "train") for _ in range(500)}
+    assert seen == {"Label {x}", "Label: {x}", "Rate: {x}", "Rate {x}"}
+    assert {pool.pick(rng, "held_out") for _ in range(50)} == set(pool.held_out)
 
 
 def test_a_training_order_is_made_of_training_templates(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +110,7 @@ def test_a_training_order_is_made_of_training_templates(monkeypatch: pytest.Monk
         orders.order(rng, "train")
     assert len(picked) > 1000
     for pool, text in picked:
-        assert text in pool.train
+        assert text in pool.train or pool.variants
         assert text not in pool.held_out
 
 

@@ -39,29 +39,64 @@ class Conversation:
     system: str | None = None
 
 
+_CHOICE = re.compile(r"\(([^()]*)\)")
+_VARIANTS_SHARE = 0.5  # of what training sees, where a pool has variants
+
+
+def expanded(rng: Random, variant: str) -> str:
+    """Take one of the alternatives wherever a variant says ``(this|that)``."""
+    return _CHOICE.sub(lambda found: rng.choice(found[1].split("|")), variant)
+
+
 class Pool:
     """A list of templates, one sixth of which training never sees.
 
     Which ones is decided by a checksum of the text, not by hand: nobody picks the easy ones.
+    Capital letters and marks do not count: "Hello!" is kept back together with "hello".
 
     Parameters
     ----------
     templates
         Strings with ``{placeholders}``. Repeats are refused: one could land in both parts.
+    variants
+        More templates for training alone, with alternatives: ``(Label|Judge) {review}``. One that
+        comes out as a held-out template is thrown away.
+    always
+        So many templates at the start of the list are never kept back: everybody begins with them
+        ("Who are you?"), so they have to be learned.
     """
 
-    def __init__(self, templates: Sequence[str]) -> None:
+    def __init__(
+        self, templates: Sequence[str], variants: Sequence[str] = (), always: int = 1
+    ) -> None:
         if len(set(templates)) != len(templates):
             repeated = sorted({text for text in templates if templates.count(text) > 1})
             raise ValueError(f"these templates are in the list twice: {repeated}")
-        by_checksum = sorted(templates, key=lambda text: (zlib.crc32(text.encode()), text))
-        cut = max(1, len(templates) // HELD_OUT_SHARE)
-        self.held_out: tuple[str, ...] = tuple(by_checksum[:cut])
-        self.train: tuple[str, ...] = tuple(by_checksum[cut:])
+        first = {_bare(text) for text in templates[:always]}
+        by_checksum = sorted({_bare(text) for text in templates} - first, key=_checksum)
+        self._kept_back = set(by_checksum[: max(1, len(templates) // HELD_OUT_SHARE)])
+        self.held_out = tuple(text for text in templates if _bare(text) in self._kept_back)
+        self.train = tuple(text for text in templates if _bare(text) not in self._kept_back)
+        self.variants = tuple(variants)
 
     def pick(self, rng: Random, part: Part) -> str:
         """Pick one template of the wanted part."""
-        return rng.choice(self.train if part == "train" else self.held_out)
+        if part == "held_out":
+            return rng.choice(self.held_out)
+        while self.variants and rng.random() < _VARIANTS_SHARE:
+            template = capitalized(expanded(rng, rng.choice(self.variants)))
+            if _bare(template) not in self._kept_back:
+                return template
+        return rng.choice(self.train)
+
+
+def _bare(template: str) -> str:
+    """Return what tells two templates apart: letters, digits, placeholders and signs of sums."""
+    return re.sub(r"[^a-z0-9{}+*/-]+", " ", template.lower()).strip()
+
+
+def _checksum(text: str) -> tuple[int, str]:
+    return zlib.crc32(text.encode()), text
 
 
 _CONTRACTIONS = (

@@ -39,17 +39,17 @@ def bare_review(rng: Random, part: Part) -> Turn:
 
 SINGLE: dict[str, tuple[float, Callable[[Random, Part], Turn]]] = {
     "orders": (0.27, orders.turn),
-    "sentiment": (0.17, sentiment.turn),
+    "sentiment": (0.2, sentiment.turn),
     "sentiment_json": (0.02, sentiment.json_turn),
     "bare_review": (0.01, bare_review),
-    "sums": (0.13, facts.sum_turn),
+    "sums": (0.09, facts.sum_turn),
     "smalltalk": (0.11, smalltalk.turn),
     "copying": (0.07, copying.turn),
     "capitals": (0.06, facts.capital_turn),
     "unknown": (0.08, unknown.turn),
     "code": (0.05, code.turn),
     "stories": (0.035, stories.turn),
-    "long_stories": (0.005, stories.long_turn),
+    "long_stories": (0.01, stories.long_turn),
 }
 PAIRS: tuple[tuple[str, Callable[[Random, Part], tuple[Turn, Turn]]], ...] = (
     ("name", smalltalk.name_turns),
@@ -124,7 +124,9 @@ def _with_system(rng: Random, part: Part) -> Conversation:
     return Conversation(kind, tuple(turns), system)
 
 
-def conversation(rng: Random, part: Part = "train", *, copying_share: float = 0.0) -> Conversation:
+def conversation(
+    rng: Random, part: Part = "train", *, copying_share: float = 0.0, sums_share: float = 0.0
+) -> Conversation:
     """Make one conversation.
 
     Parameters
@@ -135,9 +137,15 @@ def conversation(rng: Random, part: Part = "train", *, copying_share: float = 0.
         Which templates to use.
     copying_share
         How many of the conversations are nothing but copying (training starts with many).
+    sums_share
+        How many are nothing but a few sums (training ends with many).
     """
-    if rng.random() < copying_share:
+    luck = rng.random()
+    if luck < copying_share:
         return Conversation("copying", (copying.turn(rng, part),))
+    if luck < copying_share + sums_share:
+        count = rng.choice((1, 2, 3))
+        return Conversation("sums", tuple(facts.sum_turn(rng, part) for _ in range(count)))
     if rng.random() < 0.14:
         return _with_system(rng, part)
     if rng.random() < 0.75:

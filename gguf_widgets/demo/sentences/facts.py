@@ -3,7 +3,7 @@
 Promises: every capital is right (as of 2026), every sum is computed, and one pair of numbers in
 twenty is kept back from training, whatever the wording.
 
-Leaves to others: sums beyond 99, which `unknown` declines.
+Leaves to others: sums with numbers beyond `LARGEST`, which `unknown` declines.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ CAPITAL_QUESTIONS = Pool(section("facts", "capital_questions"))
 COUNTRY_QUESTIONS = Pool(section("facts", "country_questions"))
 FOLLOW_UPS = Pool(section("facts", "follow_ups"))
 
-ADD_QUESTIONS = Pool(section("facts", "add_questions"))
-SUBTRACT_QUESTIONS = Pool(section("facts", "subtract_questions"))
+ADD_QUESTIONS = Pool(section("facts", "add_questions"), always=3)
+SUBTRACT_QUESTIONS = Pool(section("facts", "subtract_questions"), always=3)
 SUM_FOLLOW_UPS = Pool(section("facts", "sum_follow_ups"))
+
+LARGEST = 20  # number in a sum
 
 
 def capital_answer(country: str) -> str:
@@ -77,9 +79,9 @@ def pair_is_held_out(a: int, b: int) -> bool:
 
 def _pair(rng: Random, part: Part, operator: str, unseen: bool | None) -> tuple[int, int]:
     while True:
-        top = rng.choice((10, 20, 20, 50, 99, 99))
+        top = rng.choice((10, LARGEST, LARGEST))
         a, b = rng.randint(0, top), rng.randint(0, top)
-        if operator == "-" and (b > a and (top > 20 or rng.random() < 0.8)):
+        if operator == "-" and b > a and rng.random() < 0.8:
             a, b = b, a
         if part == "train" and pair_is_held_out(a, b):
             continue
@@ -89,7 +91,7 @@ def _pair(rng: Random, part: Part, operator: str, unseen: bool | None) -> tuple[
 
 
 def sum_turn(rng: Random, part: Part, *, unseen: bool | None = None) -> Turn:
-    """Return a sum or a difference of two numbers from 0 to 99.
+    """Return a sum or a difference of two numbers from 0 to `LARGEST`.
 
     ``unseen`` asks for a pair of numbers that training never sees (true), that it may see (false),
     or any (None).

@@ -1,8 +1,9 @@
 """Names of people, towns and goods: known, invented, and some that training never sees.
 
 Promises: the lists of the two parts share no entry, and an invented name never equals a
-kept-back one. Most names that training sees are invented from syllables, so the model has to
-learn to copy a name instead of learning the names.
+kept-back one. Most names that training sees are invented, from syllables or by joining the
+beginning of one real word to the end of another, so the model has to learn to copy a name instead
+of learning the names.
 
 Leaves to others: the sentences around the names.
 """
@@ -45,18 +46,38 @@ _VOWELS = section("names", "vowels")
 _CODAS = ("", "", "", *section("names", "codas"))
 
 
+_REAL_WORDS = sorted(
+    {
+        word.lower()
+        for words in (FIRST_NAMES, LAST_NAMES, CITIES, ADJECTIVES, ITEMS)
+        for phrase in words
+        for word in phrase.split()
+        if len(word) > 3
+    }
+)
+
+
 def invented_word(rng: Random) -> str:
-    """Return a made-up lower-case word of one to four syllables."""
+    """Return a made-up lower-case word of three to twelve letters."""
     while True:
-        count = rng.choice((1, 2, 2, 2, 3, 3, 4))
-        word = "".join(
-            (rng.choice(_ONSETS) if rng.random() < 0.85 else "")
-            + rng.choice(_VOWELS)
-            + (rng.choice(_CODAS) if rng.random() < 0.5 else "")
-            for _ in range(count)
-        )
+        word = _from_syllables(rng) if rng.random() < 0.5 else _from_two_words(rng)
         if 2 < len(word) < 13 and word not in _KEPT_BACK and word + "s" not in _KEPT_BACK:
             return word
+
+
+def _from_syllables(rng: Random) -> str:
+    return "".join(
+        (rng.choice(_ONSETS) if rng.random() < 0.85 else "")
+        + rng.choice(_VOWELS)
+        + (rng.choice(_CODAS) if rng.random() < 0.5 else "")
+        for _ in range(rng.choice((1, 2, 2, 2, 3, 3, 4)))
+    )
+
+
+def _from_two_words(rng: Random) -> str:
+    """Join pieces of two real words, because real names are cut into tokens like these."""
+    first, second = rng.choice(_REAL_WORDS), rng.choice(_REAL_WORDS)
+    return first[: rng.randint(2, len(first) - 1)] + second[rng.randint(1, len(second) - 2) :]
 
 
 def _seen_or_new(rng: Random, part: Part, seen: tuple[str, ...], invented_share: float) -> str:

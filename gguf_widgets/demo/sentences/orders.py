@@ -16,16 +16,16 @@ from gguf_widgets.demo.sentences import names
 from gguf_widgets.demo.sentences.base import Part, Pool, Turn, casual
 from gguf_widgets.demo.sentences.texts import section
 
-PROMPTS = Pool(section("orders", "prompts"))
-SYSTEMS = Pool(section("orders", "systems"))
+PROMPTS = Pool(section("orders", "prompts"), section("orders", "variants_prompts"))
+SYSTEMS = Pool(section("orders", "systems"), section("orders", "variants_systems"))
 
 # Whole sentences with all four facts.
-SENTENCES = Pool(section("orders", "sentences"))
+SENTENCES = Pool(section("orders", "sentences"), section("orders", "variants_sentences"))
 # Pieces that are joined in any order that reads well. Each carries one fact.
 GREETINGS = Pool(section("orders", "greetings"))
-NAME_PIECES = Pool(section("orders", "name_pieces"))
-ITEM_PIECES = Pool(section("orders", "item_pieces"))
-CITY_PIECES = Pool(section("orders", "city_pieces"))
+NAME_PIECES = Pool(section("orders", "name_pieces"), section("orders", "variants_name_pieces"))
+ITEM_PIECES = Pool(section("orders", "item_pieces"), section("orders", "variants_item_pieces"))
+CITY_PIECES = Pool(section("orders", "city_pieces"), section("orders", "variants_city_pieces"))
 # Chatter with no fact in it, so that the model learns to step over it.
 CHATTER = Pool(section("orders", "chatter"))
 

@@ -19,17 +19,20 @@ from gguf_widgets.demo.sentences.texts import section
 Label = Literal["positive", "negative", "neutral"]
 LABELS: tuple[Label, ...] = ("positive", "negative", "neutral")
 
-PROMPTS = Pool(section("sentiment", "prompts"))
-SYSTEMS = Pool(section("sentiment", "systems"))
+PROMPTS = Pool(section("sentiment", "prompts"), section("sentiment", "variants_prompts"))
+SYSTEMS = Pool(section("sentiment", "systems"), section("sentiment", "variants_systems"))
 
 SUBJECTS = section("sentiment", "subjects")
 
 GOOD = section("sentiment", "good")
 BAD = section("sentiment", "bad")
 PLAIN = section("sentiment", "plain")
+LIKED = ("love", "loved", "like", "liked", "enjoy", "enjoyed", "adore", "adored")
+DISLIKED = ("hate", "hated", "dislike", "disliked", "do not like", "did not like", "did not enjoy")
 
 FRAMES: dict[Label, Pool] = {
-    label: Pool(section("sentiment", f"frames_{label}")) for label in LABELS
+    label: Pool(section("sentiment", f"frames_{label}"), section("sentiment", f"variants_{label}"))
+    for label in LABELS
 }
 EXTRAS = Pool(section("sentiment", "extras"))
 
@@ -55,6 +58,7 @@ def _sentence(rng: Random, part: Part, label: Label) -> str:
         g, b = adverb + g, adverb + b
     frame = FRAMES[label].pick(rng, part)
     words = {"g": g, "g2": g2, "b": b, "b2": b2, "p": p, "p2": p2, "s": s, "s2": s2}
+    words |= {"l": rng.choice(LIKED), "h": rng.choice(DISLIKED)}
     return _article(frame.format(**words, G=capitalized(g), B=capitalized(b), P=capitalized(p)))
 
 

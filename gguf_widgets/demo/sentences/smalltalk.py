@@ -58,10 +58,19 @@ ANSWERS: dict[str, str] = {
     "joke": "Why did the small model cross the road? Because it had only learned one side.",
     "language": "I only know a little English. A bigger model speaks many languages.",
 }
-INTENTS = {meaning: Pool(section("smalltalk", meaning)) for meaning in ANSWERS}
+INTENTS = {
+    meaning: Pool(
+        section("smalltalk", meaning), section("smalltalk", f"variants_{meaning}"), always=3
+    )
+    for meaning in ANSWERS
+}
 
-NAME_GREETINGS = Pool(section("smalltalk", "name_greetings"))
-NAME_QUESTIONS = Pool(section("smalltalk", "name_questions"))
+NAME_GREETINGS = Pool(
+    section("smalltalk", "name_greetings"), section("smalltalk", "variants_name_greetings")
+)
+NAME_QUESTIONS = Pool(
+    section("smalltalk", "name_questions"), section("smalltalk", "variants_name_questions")
+)
 
 
 def turn(rng: Random, part: Part, intent: str | None = None) -> Turn:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from random import Random
 
-from gguf_widgets.demo.sentences import names
+from gguf_widgets.demo.sentences import facts, names
 from gguf_widgets.demo.sentences.base import Part, Pool, Turn, casual
 from gguf_widgets.demo.sentences.texts import section
 
 TOO_SMALL = "I am too small to know that. Put a bigger model into the models folder and ask it."
-TOO_BIG_NUMBERS = "Those numbers are too big for me. I only add and subtract numbers up to 99."
+TOO_BIG_NUMBERS = (
+    f"Those numbers are too big for me. I only add and subtract numbers up to {facts.LARGEST}."
+)
 NO_OTHER_SUMS = "I can only add and subtract. A bigger model can do more."
 
 QUESTIONS = Pool(section("unknown", "questions"))
@@ -29,10 +31,12 @@ FEELINGS = section("unknown", "feelings")
 def turn(rng: Random, part: Part) -> Turn:
     """Ask something that is out of reach."""
     luck = rng.random()
-    if luck < 0.06:
-        a, b = rng.randint(100, 9999), rng.randint(2, 9999)
+    if luck < 0.1:
+        a, b = rng.randint(facts.LARGEST + 1, rng.choice((99, 9999))), rng.randint(2, 9999)
+        if rng.random() < 0.5:
+            a, b = b, a
         return Turn(casual(rng, SUMS_TOO_BIG.pick(rng, part).format(a=a, b=b)), TOO_BIG_NUMBERS)
-    if luck < 0.13:
+    if luck < 0.16:
         text = OTHER_SUMS.pick(rng, part).format(a=rng.randint(2, 200), b=rng.randint(2, 99))
         return Turn(casual(rng, text), NO_OTHER_SUMS)
     x, x2 = _thing(rng), _thing(rng)
