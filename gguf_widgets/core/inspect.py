@@ -42,7 +42,7 @@ def describe(header: GgufHeader) -> str:
         ("File", f"{plain_text(str(header.path), 300)}{files}"),
         ("Size", f"{format_bytes(info.size_bytes)}, GGUF version {header.version}"),
         ("Architecture", info.architecture),
-        ("Parameters", f"{format_count(info.num_parameters)} ({info.num_parameters:,})"),
+        ("Parameters", _parameters(info.num_parameters)),
         ("Quantization", info.quantization),
         ("Context", f"{info.n_ctx_train:,} tokens" if info.n_ctx_train else None),
         ("Vocabulary", f"{info.n_vocab:,} tokens" if info.n_vocab else None),
@@ -101,6 +101,10 @@ def to_json(header: GgufHeader) -> dict[str, Any]:
             for tensor in header.tensors
         ],
     }
+
+
+def _parameters(number: int) -> str:
+    return f"{format_count(number)} ({number:,})" if number else "none"
 
 
 def _verdict(header: GgufHeader) -> str | None:

@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -22,12 +21,6 @@ from gguf_widgets.demo import demo_model_path
 from tests.core.conftest import takes_at_most
 
 WAIT_S = 40.0
-
-
-@pytest.fixture
-def store(home: object) -> Iterator[Store]:
-    with Store() as store:
-        yield store
 
 
 class Texts:

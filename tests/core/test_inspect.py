@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -74,4 +75,5 @@ def test_a_file_that_is_no_model_is_described_with_the_reason(
     path.write_bytes(gguf_bytes(model_entries(architecture).items()))
     header = read_header(path)
     assert "Can be loaded" in describe(header)
+    assert re.search(r"^Parameters +none$", describe(header), re.MULTILINE)
     assert str(to_json(header)["refused"]) in describe(header)

@@ -139,7 +139,7 @@ def test_a_request_that_cannot_be_is_answered_and_the_next_one_works(peer: Peer)
         (generate(Prompt(tokens=[])), "InvalidValueError", "empty"),
         (generate(Prompt(tokens=[-5])), "InvalidValueError", "-5"),
         (generate(Prompt(tokens=[2**40])), "InvalidValueError", "1099511627776"),
-        (generate(Prompt(tokens=[1] * 10_000)), "ContextOverflowError", "10000"),
+        (generate(Prompt(tokens=[1] * 10_000)), "ContextOverflowError", "10,000"),
         (generate(bad_template), "ChatTemplateError", "template"),
         (
             lambda request_id: protocol.Generate(
