@@ -21,6 +21,7 @@ from typing import Any
 from gguf_widgets.demo import demo_model_path
 from gguf_widgets.demo.chatml import START, message
 from gguf_widgets.demo.sentences import (
+    after_training,
     code,
     conversations,
     copying,
@@ -152,6 +153,12 @@ def _app_order(rng: Random) -> Turn:
 
 # kind -> (how to make a conversation, how to judge the last reply, how many to ask for it)
 KINDS: dict[str, tuple[Maker, Check, float]] = {
+    "sentiment, wordings written after training": (_one(after_training.review_turn), same, 1.0),
+    "order JSON, wordings written after training": (
+        _one(after_training.order_turn),
+        same_json,
+        1.0,
+    ),
     "sentiment, in the words of the tutorials": (_one(_app_review), same, 1.0),
     "sentiment": (_one(lambda rng: sentiment.turn(rng, "held_out")), same, 1.0),
     "sentiment, asked by a system prompt": (

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gguf_widgets.demo.sentences import (
+    after_training,
     code,
     conversations,
     copying,
@@ -24,6 +25,7 @@ from gguf_widgets.demo.sentences import (
     unknown,
 )
 from gguf_widgets.demo.sentences.base import Part, Pool, casual
+from gguf_widgets.demo.sentences.texts import section
 from gguf_widgets.demo.tables import orders as order_table
 from gguf_widgets.demo.tables import reviews as review_table
 
@@ -112,6 +114,30 @@ def test_a_training_order_is_made_of_training_templates(monkeypatch: pytest.Monk
     for pool, text in picked:
         assert text in pool.train or pool.variants
         assert text not in pool.held_out
+
+
+def test_what_was_written_after_training_stands_in_no_training_list() -> None:
+    def letters(text: str) -> str:
+        return re.sub(r"[^a-z0-9{}]+", " ", text.lower()).strip()
+
+    known = {letters(text) for pool in all_pools() for text in (*pool.train, *pool.held_out)}
+    new = [
+        *(
+            text
+            for label in sentiment.LABELS
+            for text in section("after_training", f"review_{label}")
+        ),
+        *section("after_training", "orders"),
+    ]
+    assert len(new) == len(set(new)) == 50
+    assert not {letters(text) for text in new} & known
+    rng = seeded(12)
+    assert {after_training.review_turn(rng).answer for _ in range(60)} == set(sentiment.LABELS)
+    for _ in range(60):
+        turn = after_training.order_turn(rng)
+        assert all(
+            str(json.loads(turn.answer)[key]) in turn.user for key in ("name", "item", "city")
+        )
 
 
 def test_a_pool_refuses_a_repeated_template() -> None:

@@ -56,9 +56,23 @@ def _quantity(rng: Random) -> tuple[str, int]:
     return str(number), number
 
 
+Facts = dict[str, str | int | None]
+
+
+def facts(rng: Random, part: Part, *, unseen: bool = False) -> tuple[str, Facts]:
+    """Return the quantity in words or digits, and all that an order says."""
+    words, number = _quantity(rng)
+    return words, {
+        "name": names.full_name(rng, part, unseen=unseen),
+        "quantity": number,
+        "item": names.item(rng, part, unseen=unseen),
+        "city": names.city(rng, part, unseen=unseen),
+    }
+
+
 def order(
     rng: Random, part: Part, *, unseen: bool = False, complete: bool = True
-) -> tuple[str, dict[str, str | int | None]]:
+) -> tuple[str, Facts]:
     """Write one order sentence.
 
     Parameters
@@ -77,13 +91,7 @@ def order(
     tuple
         The sentence, and what is in it (keys name, quantity, item, city).
     """
-    words, number = _quantity(rng)
-    facts: dict[str, str | int | None] = {
-        "name": names.full_name(rng, part, unseen=unseen),
-        "quantity": number,
-        "item": names.item(rng, part, unseen=unseen),
-        "city": names.city(rng, part, unseen=unseen),
-    }
+    words, said = facts(rng, part, unseen=unseen)
     if complete and rng.random() < 0.5:
         text = SENTENCES.pick(rng, part)
     else:
@@ -97,30 +105,30 @@ def order(
                 ((("name", 1),), (("city", 2),), (("name", 1), ("city", 2)))
             ):
                 pieces[left_out] = ""
-                facts[key] = None
+                said[key] = None
         if rng.random() < 0.4:
             pieces.append(CHATTER.pick(rng, part))
         rng.shuffle(pieces)
         if rng.random() < 0.6:
             pieces.insert(0, GREETINGS.pick(rng, part))
         text = " ".join(piece for piece in pieces if piece)
-    text = text.format(name=facts["name"], n=words, item=facts["item"], city=facts["city"])
-    if text[0].islower() and rng.random() < 0.8 and not text.startswith(str(facts["item"])):
+    text = text.format(name=said["name"], n=words, item=said["item"], city=said["city"])
+    if text[0].islower() and rng.random() < 0.8 and not text.startswith(str(said["item"])):
         text = text[0].upper() + text[1:]
-    return casual(rng, text, keep_case=True), facts
+    return casual(rng, text, keep_case=True), said
 
 
 def turn(rng: Random, part: Part, *, unseen: bool = False) -> Turn:
     """Return one question with an order in it, and the JSON."""
     complete = part == "held_out" or rng.random() < 0.9
-    text, facts = order(rng, part, unseen=unseen, complete=complete)
+    text, said = order(rng, part, unseen=unseen, complete=complete)
     return Turn(
         PROMPTS.pick(rng, part).format(order=text),
-        json.dumps(facts, ensure_ascii=False),
+        json.dumps(said, ensure_ascii=False),
     )
 
 
 def bare_turn(rng: Random, part: Part) -> tuple[str, Turn]:
     """Return a system prompt that asks for JSON, and a turn that is nothing but the order."""
-    text, facts = order(rng, part, complete=part == "held_out" or rng.random() < 0.9)
-    return SYSTEMS.pick(rng, part), Turn(text, json.dumps(facts, ensure_ascii=False))
+    text, said = order(rng, part, complete=part == "held_out" or rng.random() < 0.9)
+    return SYSTEMS.pick(rng, part), Turn(text, json.dumps(said, ensure_ascii=False))

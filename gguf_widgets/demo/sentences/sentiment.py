@@ -10,6 +10,7 @@ Leaves to others: mixing with other skills.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Literal
 
@@ -46,7 +47,8 @@ def _article(text: str) -> str:
     return " ".join(words)
 
 
-def _sentence(rng: Random, part: Part, label: Label) -> str:
+def filled(rng: Random, pick: Callable[[], str]) -> str:
+    """Return the frame that ``pick`` chooses, with opinion words and subjects in its places."""
     g, g2 = rng.sample(GOOD, 2)
     b, b2 = rng.sample(BAD, 2)
     p, p2 = rng.sample(PLAIN, 2)
@@ -56,10 +58,14 @@ def _sentence(rng: Random, part: Part, label: Label) -> str:
             ("very ", "so ", "really ", "absolutely ", "quite ", "truly ", "pretty ")
         )
         g, b = adverb + g, adverb + b
-    frame = FRAMES[label].pick(rng, part)
+    frame = pick()  # after the words: another order would be another training run
     words = {"g": g, "g2": g2, "b": b, "b2": b2, "p": p, "p2": p2, "s": s, "s2": s2}
     words |= {"l": rng.choice(LIKED), "h": rng.choice(DISLIKED)}
     return _article(frame.format(**words, G=capitalized(g), B=capitalized(b), P=capitalized(p)))
+
+
+def _sentence(rng: Random, part: Part, label: Label) -> str:
+    return filled(rng, lambda: FRAMES[label].pick(rng, part))
 
 
 def review(rng: Random, part: Part) -> tuple[str, Label]:
