@@ -53,11 +53,14 @@ class ClientConnection(asyncio.Protocol):
         Set by the server when it welcomes the client.
     keep_alive_s : float or None
         How long the worker should stay if this client is the last to leave.
+    message_bytes : int
+        The size of the message that is being handled.
     """
 
     def __init__(self, service: Service) -> None:
         self.client_id: str | None = None
         self.keep_alive_s: float | None = None
+        self.message_bytes = 0
         self._service = service
         self._reader = framing.FrameReader(framing.MAX_HELLO_BYTES)
         self._outbox = Outbox()
@@ -156,6 +159,7 @@ class ClientConnection(asyncio.Protocol):
     # --- inside ---
 
     def _payload(self, payload: bytes) -> None:
+        self.message_bytes = len(payload)
         try:
             message = framing.decode_client_message(payload)
         except ProtocolError as error:

@@ -9,10 +9,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from gguf_widgets.core.types import PrefillProgress, TextDelta
+from gguf_widgets.core.types import PrefillProgress, TextDelta, TokenLogprob
 from gguf_widgets.core.worker.protocol import LoadProgress
 
 __all__ = ["Outbox"]
+
+
+class _Text:
+    """The text of one request that waits."""
+
+    __slots__ = ("logprobs", "num_completion_tokens", "parts")
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.num_completion_tokens = 0
+        self.logprobs: list[TokenLogprob] = []
 
 
 class Outbox:
@@ -34,10 +45,10 @@ class Outbox:
             key = (TextDelta, message.request_id)
             waiting = self._items.get(key)
             if waiting is None:
-                self._items[key] = ([message.text], message.num_completion_tokens)
-            else:
-                waiting[0].append(message.text)
-                self._items[key] = (waiting[0], message.num_completion_tokens)
+                self._items[key] = waiting = _Text()
+            waiting.parts.append(message.text)
+            waiting.num_completion_tokens = message.num_completion_tokens
+            waiting.logprobs += message.logprobs
         elif isinstance(message, PrefillProgress):
             self._items[PrefillProgress, message.request_id] = message
         elif isinstance(message, LoadProgress):
@@ -58,7 +69,11 @@ class Outbox:
             raise LookupError("nothing waits to be sent")
         key = next(iter(self._items))
         item = self._items.pop(key)
-        if isinstance(item, tuple):
-            parts, count = item
-            return TextDelta(request_id=key[1], text="".join(parts), num_completion_tokens=count)
+        if isinstance(item, _Text):
+            return TextDelta(
+                request_id=key[1],
+                text="".join(item.parts),
+                num_completion_tokens=item.num_completion_tokens,
+                logprobs=item.logprobs,
+            )
         return item

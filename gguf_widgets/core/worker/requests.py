@@ -3,8 +3,8 @@
 Promises: every request is answered exactly once, whatever happens to it: an error while it is
 prepared, an abort before it reached the engine, a client that goes away, the worker's end.
 Preparing (templates, tokens) runs in a few threads of its own, so that a slow template stops
-neither the socket nor the engine. Leaves to others: generating (`engine_thread`), sending
-(`connection`).
+neither the socket nor the engine. Leaves to others: how much may be open (`admission`),
+generating (`engine_thread`), sending (`connection`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import psutil
 from gguf_widgets.core.errors import (
     GgufWidgetsError,
     InvalidValueError,
-    WorkerBusyError,
     to_wire,
 )
 from gguf_widgets.core.types import (
@@ -39,6 +38,7 @@ from gguf_widgets.core.types import (
     Usage,
 )
 from gguf_widgets.core.worker import protocol
+from gguf_widgets.core.worker.admission import Admission
 from gguf_widgets.core.worker.connection import ClientConnection
 from gguf_widgets.core.worker.engine_thread import EngineThread
 from gguf_widgets.core.worker.loading import LoadedModel
@@ -47,19 +47,19 @@ __all__ = ["Requests"]
 
 _log = logging.getLogger(__name__)
 
-# More open requests than this from one client is a program that does not wait for its answers.
-_MAX_OPEN_PER_CLIENT = 1024
-
 _NUM_PREPARING_THREADS = 4
 
 
 class _Open:
     """One open request."""
 
-    __slots__ = ("aborted", "connection", "in_engine", "seed")
+    __slots__ = ("aborted", "client_id", "connection", "in_engine", "light", "num_bytes", "seed")
 
-    def __init__(self, connection: ClientConnection, seed: int | None = None) -> None:
+    def __init__(self, connection: ClientConnection, *, seed: int | None, light: bool) -> None:
         self.connection = connection
+        self.client_id = connection.client_id or ""
+        self.num_bytes = connection.message_bytes
+        self.light = light
         self.in_engine = False
         self.aborted = False
         self.seed = seed
@@ -78,6 +78,7 @@ class Requests:
         self._engine = engine
         self._model = model
         self._open: dict[str, _Open] = {}
+        self._admission = Admission()
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(_NUM_PREPARING_THREADS, "gguf-widgets-prepare")
 
@@ -143,7 +144,7 @@ class Requests:
     ) -> None:
         """Answer with the figures of this moment; the engine's come between two of its steps."""
         request_id = message.request_id
-        if not self._admit(connection, request_id):
+        if not self._admit(connection, request_id, light=True):
             return
 
         def answer(engine: EngineStats) -> None:
@@ -187,7 +188,7 @@ class Requests:
             if isinstance(event, PrefillProgress | TextDelta):
                 request = self._open.get(event.request_id)
             else:
-                request = self._open.pop(event.request_id, None)
+                request = self._remove(event.request_id)
             if request is not None:
                 request.connection.send(event)
 
@@ -199,7 +200,7 @@ class Requests:
                     self._engine.abort(request_id)
                 else:
                     request.aborted = True
-                    del self._open[request_id]
+                    self._remove(request_id)
 
     def fail_all(self, error: GgufWidgetsError) -> None:
         """Answer everything that is open with an error."""
@@ -223,7 +224,7 @@ class Requests:
         seed: int | None = None,
     ) -> None:
         """Run `work` in a preparing thread and `then`, with its result, on the loop."""
-        request = self._admit(connection, request_id, seed)
+        request = self._admit(connection, request_id, seed=seed)
         if request is None:
             return
 
@@ -249,15 +250,29 @@ class Requests:
         self._pool.submit(run)
 
     def _admit(
-        self, connection: ClientConnection, request_id: str, seed: int | None = None
+        self,
+        connection: ClientConnection,
+        request_id: str,
+        *,
+        seed: int | None = None,
+        light: bool = False,
     ) -> _Open | None:
         """Open a request, or answer why it cannot be and return None."""
+        request = _Open(connection, seed=seed, light=light)
         try:
             self._check_new(connection, request_id)
+            self._admission.admit(request.client_id, request.num_bytes, light=light)
         except GgufWidgetsError as error:
             connection.send(Failed(request_id=request_id, error=to_wire(error)))
             return None
-        request = self._open[request_id] = _Open(connection, seed)
+        self._open[request_id] = request
+        return request
+
+    def _remove(self, request_id: str) -> _Open | None:
+        """Close a request: the one place where an open one ends."""
+        request = self._open.pop(request_id, None)
+        if request is not None:
+            self._admission.release(request.client_id, request.num_bytes, light=request.light)
         return request
 
     def _check_new(self, connection: ClientConnection, request_id: str) -> None:
@@ -269,21 +284,15 @@ class Requests:
             )
         if request_id in self._open:
             raise InvalidValueError(f"The request id {request_id!r} is in use already.")
-        mine = sum(request.connection is connection for request in self._open.values())
-        if mine >= _MAX_OPEN_PER_CLIENT:
-            raise WorkerBusyError(
-                f"{mine:,} requests of yours are open already; at most {_MAX_OPEN_PER_CLIENT:,} "
-                "can be. Wait for some of them to end.",
-                limit=_MAX_OPEN_PER_CLIENT,
-            )
 
     def _to_engine(self, request_id: str, request: GenerateRequest) -> None:
         self._open[request_id].in_engine = True
         self._engine.add_request(request)
 
     def _answer(self, request_id: str, message: Any) -> None:
-        request = self._open.pop(request_id)
-        request.connection.send(message)
+        request = self._remove(request_id)
+        if request is not None:
+            request.connection.send(message)
 
 
 def _aborted_early(request_id: str, seed: int | None) -> Finished:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gguf_widgets.core.types import Failed, PrefillProgress, TextDelta
+from gguf_widgets.core.types import Failed, PrefillProgress, TextDelta, TokenLogprob
 from gguf_widgets.core.worker.outbox import Outbox
 from gguf_widgets.core.worker.protocol import LoadProgress, Pong
 
@@ -37,7 +37,12 @@ def test_no_text_is_lost_or_reordered_whenever_it_is_taken(
         sent[request_id] = sent.get(request_id, "") + step[1]
         counts[request_id] = counts.get(request_id, 0) + 1
         outbox.push(
-            TextDelta(request_id=request_id, text=step[1], num_completion_tokens=counts[request_id])
+            TextDelta(
+                request_id=request_id,
+                text=step[1],
+                num_completion_tokens=counts[request_id],
+                logprobs=[TokenLogprob(token=counts[request_id], text="", logprob=-1.0)],
+            )
         )
         assert len(outbox) <= 4  # one entry a request, however much is written
     for request_id in sent:
@@ -51,6 +56,8 @@ def test_no_text_is_lost_or_reordered_whenever_it_is_taken(
         numbers = [message.num_completion_tokens for message in mine[:-1]]
         assert numbers == sorted(numbers)
         assert numbers[-1] == counts[request_id]
+        chances = [chance.token for message in mine[:-1] for chance in message.logprobs]
+        assert chances == list(range(1, counts[request_id] + 1))
 
 
 def test_progress_is_replaced_and_keeps_its_place_before_the_text() -> None:
