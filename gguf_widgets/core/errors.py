@@ -8,6 +8,8 @@ The tree::
 
     GgufWidgetsError
       InvalidValueError           a setting or an argument outside what is allowed
+        UnsupportedSchemaError      a JSON schema, or a part of one, that cannot be followed
+        GrammarError                a grammar (GBNF) that is not one, or that cannot be followed
       ModelFileError              the file, before anything is loaded
         ModelNotFoundError          no such file or name
         NotAFileError               a folder, a socket, a device
@@ -52,6 +54,7 @@ __all__ = [
     "DecodeError",
     "DeviceQueryError",
     "GgufWidgetsError",
+    "GrammarError",
     "InvalidValueError",
     "LoadCancelledError",
     "MalformedHeaderError",
@@ -73,6 +76,7 @@ __all__ = [
     "StoreError",
     "TruncatedFileError",
     "UnreadableFileError",
+    "UnsupportedSchemaError",
     "UnsupportedVersionError",
     "VocabularyOnlyError",
     "WireError",
@@ -136,6 +140,14 @@ _BY_NAME: dict[str, type[GgufWidgetsError]] = {}
 
 class InvalidValueError(GgufWidgetsError, ValueError):
     """A setting or an argument is outside what is allowed."""
+
+
+class UnsupportedSchemaError(InvalidValueError):
+    """A JSON schema that is not one, or a part of it that cannot be turned into a grammar."""
+
+
+class GrammarError(InvalidValueError):
+    """A grammar (GBNF) that is malformed, or that llama.cpp could not follow."""
 
 
 class ModelFileError(GgufWidgetsError):

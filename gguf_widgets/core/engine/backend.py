@@ -1,7 +1,7 @@
 """What the engine needs from a runtime, and nothing more.
 
 Promises: everything the engine calls is in `Backend`, so that the engine runs the same on llama.cpp
-(`llama.py`) and on scripted replies (`scripted.py`). Leaves to others: every decision about which
+(`llama/`) and on scripted replies (`scripted.py`). Leaves to others: every decision about which
 tokens are computed when (`scheduler.py`) and where they are kept (`kv_cache.py`).
 
 Threads: one thread owns a backend and calls everything here. Only `interrupt`, `tokenize`,
@@ -12,15 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Protocol
+from enum import Enum, IntEnum, auto
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gguf_widgets.core.types import LoadSettings, SamplingSettings
 
-__all__ = ["Backend", "BatchArrays", "DecodeStatus", "LoadProgress", "Sampler", "Vocabulary"]
+__all__ = [
+    "Backend",
+    "BatchArrays",
+    "DecodeStatus",
+    "LoadProgress",
+    "Memory",
+    "MemoryKind",
+    "Sampler",
+    "SamplerSpec",
+    "Vocabulary",
+]
 
 LoadProgress = Callable[[float], bool]
 """Called with the fraction loaded, 0 to 1; answering False cancels the load."""
@@ -84,6 +94,8 @@ class Vocabulary:
         How these tokens are written in a chat template; "" where there is none.
     add_bos : bool
         Whether a prompt begins with `bos`.
+    eog : frozenset of int
+        The tokens that end a reply.
     control_texts : tuple of str
         How the control tokens are written ("<|im_end|>"); a person's text may hold them by chance
         or on purpose, and must then not be read as the control tokens themselves.
@@ -95,14 +107,53 @@ class Vocabulary:
     bos_text: str = ""
     eos_text: str = ""
     add_bos: bool = False
+    eog: frozenset[int] = frozenset()
     control_texts: tuple[str, ...] = field(default=(), repr=False)
+
+
+class MemoryKind(Enum):
+    """What can be done with the tokens in a slot."""
+
+    ATTENTION = auto()  # cut anywhere; any beginning can be shared with another slot
+    WINDOW = auto()  # the same, unless early positions have been let go: they are looked for
+    RECURRENT = auto()  # a running state (hybrid models, too): kept, copied and emptied whole
+
+
+class Memory(NamedTuple):
+    """A context's memory.
+
+    `n_slots` counts the ``seq_id``s, at least as many as sequences run at once; `window` is how far
+    a sliding window looks back, in tokens.
+    """
+
+    kind: MemoryKind
+    n_slots: int
+    window: int = 0
+
+
+class SamplerSpec(NamedTuple):
+    """What a sampler chain is made of; `grammar` is GBNF that has been checked."""
+
+    sampling: SamplingSettings
+    seed: int
+    prompt_tokens: Sequence[int]
+    grammar: str | None = None
 
 
 class Sampler(Protocol):
     """One sequence's chain of samplers: it remembers what it has chosen."""
 
-    def sample(self, row: int) -> int:
-        """Choose the next token from row `row` of the last decoded batch, and remember it."""
+    def sample(self, row: int, *, may_end: bool = True) -> int:
+        """Choose the next token from row `row` of the last decoded batch, and remember it.
+
+        Without `may_end` the tokens that end a reply are left out (unless a grammar is complete and
+        nothing else can follow).
+
+        Raises
+        ------
+        DecodeError
+            If no token is possible: what the grammar allows, something else forbids.
+        """
 
     def close(self) -> None:
         """Free what the native side holds; a second call does nothing."""
@@ -118,6 +169,7 @@ class Backend(Protocol):
     settings : LoadSettings
         The effective settings: nothing is None except, possibly, `chat_template`.
     vocabulary : Vocabulary
+    memory : Memory
     chat_template : str or None
         The model's own chat template.
     batch : BatchArrays
@@ -127,6 +179,7 @@ class Backend(Protocol):
     name: str
     settings: LoadSettings
     vocabulary: Vocabulary
+    memory: Memory
     chat_template: str | None
     batch: BatchArrays
 
@@ -147,21 +200,35 @@ class Backend(Protocol):
     def token_to_piece(self, token: int) -> bytes:
         """Return a token's bytes, which may be part of a character; b"" for control tokens."""
 
-    def is_eog(self, token: int) -> bool:
-        """Say whether this token ends the model's reply."""
-
     def decode(self, num_tokens: int) -> int:
         """Compute the first `num_tokens` rows of `batch`; return llama_decode's code."""
 
-    def new_sampler(
-        self, sampling: SamplingSettings, seed: int, prompt_tokens: Sequence[int]
-    ) -> Sampler:
-        """Make the sampler chain of a new sequence; see `sampler.plan`."""
+    def new_sampler(self, spec: SamplerSpec) -> Sampler:
+        """Make the sampler chain of a new sequence; see `sampler.plan`.
+
+        Raises
+        ------
+        GrammarError
+            If the runtime does not take the grammar.
+        """
+
+    def logprobs(self, row: int, token: int, num_top: int) -> tuple[float, list[tuple[int, float]]]:
+        """Return a token's log probability after a row, and the `num_top` likeliest with theirs.
+
+        Of the last decoded batch; the model's own, before any sampler.
+        """
 
     def seq_rm(self, seq_id: int, start: int) -> bool:
         """Forget the tokens of a slot from position `start` on; False if it cannot be cut there.
 
         Removing all of them (`start` 0) always works.
+        """
+
+    def seq_cp(self, source: int, target: int, start: int, end: int) -> None:
+        """Let `target` hold the tokens of `source` at positions `start` to `end`, too.
+
+        Nothing is copied where the memory is made of cells. A running state has no parts: it is
+        copied whole, which is right only if `end` is the number of tokens in `source`.
         """
 
     def seq_pos_min(self, seq_id: int) -> int:

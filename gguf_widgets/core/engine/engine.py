@@ -7,12 +7,13 @@ Promises:
 - a batch that fails costs only the sequence at fault: each of the others is cut back to what it
   had, or computed again where the model's memory cannot be cut, and goes on;
 - the joined texts of a request's `TextDelta` events are its reply's text;
-- a request that names its seed, or uses temperature 0, computes its whole prompt itself, so that it
-  gives the same reply again when nothing runs beside it. Other requests may take over what the
-  previous turn of the conversation has left in the cache.
+- what a prompt begins with is not computed again if it is in the cache, or being computed;
+- a request that asks to be `repeatable` computes its whole prompt itself and shares no batch, so
+  that it gives the same reply again whatever else runs. Any other reply may differ in the last
+  digits of its logits, and so once in a while in a token, with what runs beside it.
 
-Leaves to others: the policy (`scheduler.py`), slots and cells (`kv_cache.py`), the model
-(`backend.py`), queues and clients (the worker).
+Leaves to others: the policy (`scheduler.py`, `waiting.py`), slots and cells (`placement.py`,
+`kv_cache.py`), the model (`backend.py`), clients (the worker).
 
 Threads: the engine has none. One thread calls everything; while `step` runs, other threads may call
 `interrupt`, `tokenize`, `tokenize_prompt` and `detokenize` only.
@@ -28,13 +29,14 @@ from time import perf_counter
 import numpy as np
 
 from gguf_widgets.core.engine import scheduler
-from gguf_widgets.core.engine.backend import Backend, DecodeStatus
+from gguf_widgets.core.engine.backend import Backend, DecodeStatus, SamplerSpec
 from gguf_widgets.core.engine.detokenizer import Detokenizer
 from gguf_widgets.core.engine.kv_cache import KVCache
+from gguf_widgets.core.engine.placement import Placement
 from gguf_widgets.core.engine.prompt import PromptPart, tokenize_prompt
 from gguf_widgets.core.engine.request_check import check_request, check_tokens
-from gguf_widgets.core.engine.sampler import choose_seed, is_repeatable
-from gguf_widgets.core.engine.sequence import NO_SLOT, Sequence
+from gguf_widgets.core.engine.sampler import choose_seed
+from gguf_widgets.core.engine.sequence import Sequence
 from gguf_widgets.core.errors import (
     ContextOverflowError,
     DecodeError,
@@ -52,6 +54,8 @@ from gguf_widgets.core.types import (
     LoadSettings,
     PrefillProgress,
     TextDelta,
+    TokenChance,
+    TokenLogprob,
 )
 
 __all__ = ["Engine"]
@@ -80,18 +84,18 @@ class Engine:
         if n_ctx is None or n_batch is None or n_seq_max is None:
             raise InvalidValueError("The backend did not say its n_ctx, n_batch and n_seq_max.")
         self._n_ctx, self._n_batch = n_ctx, n_batch
-        self._cache = KVCache(backend, n_seq_max, n_ctx)
+        self._cache = KVCache(backend, n_ctx)
+        self._placement = Placement(self._cache, n_seq_max)
+        self._running = self._placement.running
+        self._waiting = self._placement.waiting
+        self._eog = backend.vocabulary.eog
+        self._totals = [0, 0, 0]  # tokens: prompts computed, prompts taken over, replies
         self._pace = scheduler.PrefillPace(n_batch)
         self._counting = np.arange(n_ctx + 1, dtype=np.int32)
         self._order = itertools.count()
         self._num_steps = 0
-        self._waiting: list[Sequence] = []
-        self._running: list[Sequence] = []
         self._by_id: dict[str, Sequence] = {}
         self._events: list[GenerationEvent] = []
-        # After a preemption nobody is admitted until a sequence has ended: the one that gave way
-        # would otherwise come straight back and take the same cells again.
-        self._admission_closed = False
         self._closed = False
         self._interrupt_lock = threading.Lock()
         self._interrupt_wanted = self._interruptible = False
@@ -102,12 +106,18 @@ class Engine:
         return bool(self._events or self._running or self._waiting)
 
     def stats(self) -> EngineStats:
-        """Count what is going on; `num_cells_used` are those of running sequences."""
+        """Count what is going on."""
+        prompt, cached, completion = self._totals
         return EngineStats(
             num_running=len(self._running),
             num_waiting=len(self._waiting),
             num_cells_used=self._cache.num_busy_cells,
             num_cells=self._n_ctx,
+            num_cells_kept=self._cache.num_kept_cells,
+            num_preemptions=self._placement.num_preemptions,
+            total_prompt_tokens=prompt,
+            total_cached_tokens=cached,
+            total_completion_tokens=completion,
         )
 
     # Requests
@@ -144,7 +154,7 @@ class Engine:
             chunk_limit=self._n_batch,
         )
         self._by_id[request.request_id] = sequence
-        self._waiting.append(sequence)
+        self._placement.add(sequence)
 
     def abort(self, request_id: str) -> bool:
         """End a request as aborted; its last event comes from the next `step`.
@@ -225,8 +235,9 @@ class Engine:
     def step(self) -> list[GenerationEvent]:
         """Compute one batch and return what came of it, in the order it happened."""
         if self._waiting:
-            self._admit()
+            self._placement.admit(self._start)
         if self._running:
+            self._placement.catch_up()
             chunks = self._plan()
             started = perf_counter()
             status = self._decode(chunks)
@@ -238,31 +249,26 @@ class Engine:
         events, self._events = self._events, []
         return events
 
-    def _admit(self) -> None:
-        while self._waiting and self._cache.has_slot and not self._admission_closed:
-            sequence = scheduler.next_to_admit(self._waiting, self._running)
-            if not scheduler.can_admit(sequence, self._running, self._n_ctx):
-                return
-            self._waiting.remove(sequence)
-            sequence.slot, sequence.num_computed = self._cache.acquire(
-                sequence.tokens, reuse=not is_repeatable(sequence.request.sampling)
+    def _start(self, sequence: Sequence) -> None:
+        """Prepare a sequence that has got a slot."""
+        if not sequence.num_output:
+            sequence.num_cached = sequence.num_computed
+        if sequence.started is not None:
+            return
+        sequence.started = perf_counter()
+        request = sequence.request
+        try:
+            sequence.sampler = self.backend.new_sampler(
+                SamplerSpec(request.sampling, sequence.seed, request.prompt_tokens, request.grammar)
             )
-            self._running.append(sequence)
-            if sequence.started is None:
-                sequence.started = perf_counter()
-                sequence.num_cached = sequence.num_computed
-                try:
-                    sequence.sampler = self.backend.new_sampler(
-                        sequence.request.sampling, sequence.seed, sequence.request.prompt_tokens
-                    )
-                except GgufWidgetsError as error:
-                    self._fail(sequence, error)
+        except GgufWidgetsError as error:
+            self._fail(sequence, error)
 
     def _plan(self) -> list[scheduler.Chunk]:
         """Plan a batch, making room for it first; never empty while something runs."""
         while True:
             chunks = scheduler.plan_batch(
-                self._running,
+                self._placement.ready,
                 n_batch=self._n_batch,
                 free_cells=self._cache.num_free_cells + self._cache.num_kept_cells,
                 prefill_limit=self._pace.limit,
@@ -274,8 +280,8 @@ class Engine:
             victim = scheduler.choose_victim(self._running)
             if victim is None:
                 raise AssertionError("a lone sequence found no free cell")
-            self._preempt(victim)
-        needed = sum(chunk.num_tokens for chunk in chunks)
+            self._placement.preempt(victim, keep=False)
+        needed = sum(chunk.num_rows for chunk in chunks)
         while self._cache.num_free_cells < needed:
             self._cache.evict()
         return chunks
@@ -299,7 +305,7 @@ class Engine:
     def _fill(self, chunks: list[scheduler.Chunk]) -> int:
         batch = self.backend.batch
         row = 0
-        for sequence, start, count in chunks:
+        for sequence, start, count, draft in chunks:
             if count == 1:
                 batch.tokens[row] = sequence.tokens[start]
                 batch.positions[row] = start
@@ -312,43 +318,70 @@ class Engine:
                 batch.logits[row:end] = 0
             row += count
             batch.logits[row - 1] = start + count == len(sequence.tokens)
+            for position, token in enumerate(draft, start + 1):
+                batch.tokens[row] = token
+                batch.positions[row] = position
+                batch.seq_ids[row] = sequence.slot
+                batch.logits[row] = 1
+                row += 1
         return row
 
     def _advance(self, chunks: list[scheduler.Chunk], started: float) -> None:
         """Take in a batch that went well: count its tokens, sample where a row asked for it."""
         num_prefilled = 0
         row = -1
-        for sequence, start, count in chunks:
+        for sequence, start, count, draft in chunks:
             row += count
-            self._cache.grow(sequence.slot, count)
+            self._cache.grow(sequence.slot, count + len(draft))
             sequence.num_computed = start + count
             sequence.last_step = self._num_steps
             sequence.suspect = False
             if count > 1 or not sequence.num_output:
                 num_prefilled += count
+                self._placement.service.charge(sequence.client_id, count, 0)
             if sequence.num_computed < len(sequence.tokens):
                 if not sequence.num_output:
                     self._report_prefill(sequence)
                 continue
-            if sequence.sampler is None:
-                raise AssertionError("a running sequence has no sampler")
-            self._append(sequence, sequence.sampler.sample(row))
+            self._write(sequence, row)
+            row += len(draft)
         if num_prefilled:
+            self._totals[0] += num_prefilled
             self._pace.observe(num_prefilled, perf_counter() - started)
 
-    def _append(self, sequence: Sequence, token: int) -> None:
-        """Add a sampled token to its sequence, and the text that it completes to the events."""
+    def _write(self, sequence: Sequence, row: int) -> None:
+        """Sample a sequence's next token from a row, and say what came of it."""
+        sampler = sequence.sampler
+        if sampler is None:
+            raise AssertionError("a running sequence has no sampler")
+        try:
+            if sequence.num_output >= sequence.request.sampling.min_tokens:
+                token = sampler.sample(row)
+            else:
+                token = sampler.sample(row, may_end=False)
+        except GgufWidgetsError as error:
+            self._fail(sequence, error)
+            return
         now = perf_counter()
         if sequence.first_token is None:
             sequence.first_token = now
+            self._totals[1] += sequence.num_cached
         if not 0 <= token < self.backend.vocabulary.n_vocab:
             self._fail(sequence, DecodeError(f"The model chose token {token}, which it has not."))
             return
-        if self.backend.is_eog(token):
+        if token in self._eog:
             self._finish(sequence, FinishReason.STOP, now)
             return
+        self._append(sequence, token, row, now)
+
+    def _append(self, sequence: Sequence, token: int, row: int, now: float) -> None:
+        """Add a token to its sequence, and the text that it completes to the events."""
         sequence.tokens.append(token)
         sequence.num_output += 1
+        self._totals[2] += 1
+        self._placement.service.charge(sequence.client_id, 0, 1)
+        if sequence.request.sampling.logprobs is not None:
+            self._note_logprobs(sequence, token, row, sequence.request.sampling.logprobs)
         text = sequence.detokenizer.feed(self.backend.token_to_piece(token))
         if text:
             self._emit_text(sequence, text)
@@ -357,19 +390,32 @@ class Engine:
         elif sequence.num_output >= sequence.max_output:
             self._finish(sequence, FinishReason.LENGTH, now)
 
+    def _note_logprobs(self, sequence: Sequence, token: int, row: int, num_top: int) -> None:
+        logprob, top = self.backend.logprobs(row, token, num_top)
+
+        def text(token: int) -> str:
+            return self.backend.detokenize([token], special=True)
+
+        sequence.logprobs.append(
+            TokenLogprob(
+                token, text(token), logprob, [TokenChance(one, text(one), p) for one, p in top]
+            )
+        )
+
     # When a batch fails
 
     def _recover(self, status: DecodeStatus, chunks: list[scheduler.Chunk]) -> None:
-        for sequence, start, _ in chunks:
+        for sequence, start, _, _ in chunks:
             sequence.num_computed = self._cache.cut(sequence.slot, start)
+            sequence.draft = []
             if sequence.num_computed < sequence.num_cached:
                 sequence.num_cached = sequence.num_computed
         if status is DecodeStatus.NO_ROOM:
             self._make_room(chunks)
         elif status in (DecodeStatus.INVALID, DecodeStatus.FAILED):
             if len(chunks) > 1:
-                for sequence, _, _ in chunks:
-                    sequence.suspect = True
+                for chunk in chunks:
+                    chunk.sequence.suspect = True
                 return
             self._fail(
                 chunks[0].sequence,
@@ -387,9 +433,9 @@ class Engine:
             return
         victim = scheduler.choose_victim(self._running)
         if victim is not None:
-            self._preempt(victim)
+            self._placement.preempt(victim, keep=False)
             return
-        sequence, _, count = chunks[0]
+        sequence, _, count, _ = chunks[0]
         if count > 1:
             sequence.chunk_limit = count // 2
         elif sequence.num_output:
@@ -406,15 +452,6 @@ class Engine:
                     excess=sequence.num_prompt - sequence.num_computed,
                 ),
             )
-
-    def _preempt(self, sequence: Sequence) -> None:
-        self._running.remove(sequence)
-        self._cache.release(sequence.slot)
-        sequence.slot = NO_SLOT
-        sequence.num_computed = 0
-        sequence.preempted = True
-        self._waiting.append(sequence)
-        self._admission_closed = True
 
     # Events and ends
 
@@ -434,13 +471,13 @@ class Engine:
                 request_id=sequence.request_id,
                 text=text,
                 num_completion_tokens=sequence.num_output,
+                logprobs=sequence.logprobs[sequence.num_logprobs_sent :],
             )
         )
+        sequence.num_logprobs_sent = len(sequence.logprobs)
 
     def _finish(self, sequence: Sequence, reason: FinishReason, now: float) -> None:
-        # Nobody who wants a repeatable reply takes over a cache, so there is no use in keeping it:
-        # cells that are taken cost every decode a little, also those of others.
-        self._end(sequence, keep=not is_repeatable(sequence.request.sampling))
+        self._end(sequence, keep=True)
         self._events.append(
             Finished(request_id=sequence.request_id, reply=sequence.reply(reason, now))
         )
@@ -455,14 +492,7 @@ class Engine:
         if text:
             self._emit_text(sequence, text)
         del self._by_id[sequence.request_id]
-        if sequence.slot == NO_SLOT:
-            self._waiting.remove(sequence)
-        else:
-            self._running.remove(sequence)
-            kept = sequence.tokens[: sequence.num_computed] if keep else None
-            self._cache.release(sequence.slot, kept)
-            sequence.slot = NO_SLOT
-            self._admission_closed = False
+        self._placement.remove(sequence, keep=keep)
         if sequence.sampler is not None:
             sequence.sampler.close()
             sequence.sampler = None

@@ -1,25 +1,38 @@
-"""Slots and cells: where each sequence's computed tokens are kept.
+"""Slots and what is in them: prefixes that are shared, kept and given up.
 
-A **slot** is a ``seq_id`` of the context; a **cell** is one token's place in the unified KV cache,
-which all slots share. Promises: the number of cells in use is always known; a slot that is cut
-holds exactly the tokens that it should, or none (models whose memory cannot be cut: recurrent,
-hybrid, sliding window); every answer of the backend is checked. Leaves to others: who gets a slot,
-and what is computed (`scheduler.py`, `engine.py`).
+A **slot** is a ``seq_id`` of the context; a **cell** is one token's place in the unified KV cache.
+A slot is *empty*, *busy* (a running sequence has it) or *kept*: it holds what a finished sequence
+has left, for whoever begins alike, until its cells or the slot itself are wanted.
 
-**Kept slots.** A finished sequence's tokens stay until their cells are wanted. The next turn of a
-conversation begins with exactly these tokens, so it takes the slot over and computes only what is
-new. Sharing a prefix between slots that run at once (a tree over the kept tokens, `seq_cp`) has its
-place here too: `acquire` is where a prefix is looked for.
+Promises: a sequence that begins like any other, running or kept, takes over what that one has
+computed (`llama_memory_seq_cp` shares cells, it copies nothing); the number of free cells is always
+known; a slot that is cut holds exactly the tokens that it should, or none; every answer of the
+backend is checked. Where memory is a running state (recurrent and hybrid models) only a whole one
+can be taken over; where a sliding window has let go of positions that are needed, none. Leaves to
+others: who gets a slot, and what is computed (`placement.py`, `scheduler.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from gguf_widgets.core.engine.backend import Backend
+from gguf_widgets.core.engine.backend import Backend, MemoryKind
+from gguf_widgets.core.engine.cells import Cells
+from gguf_widgets.core.engine.prefix_tree import PrefixTree
 from gguf_widgets.core.errors import DecodeError
 
-__all__ = ["KVCache"]
+__all__ = ["NOTHING", "KVCache", "Match"]
+
+
+class Match(NamedTuple):
+    """A slot that begins with the same tokens: how many of them it has in its cells now."""
+
+    slot: int
+    length: int
+
+
+NOTHING = Match(-1, 0)
 
 
 class KVCache:
@@ -28,82 +41,158 @@ class KVCache:
     Parameters
     ----------
     backend : Backend
-    n_slots, n_cells : int
-        ``n_seq_max`` and ``n_ctx``.
+    n_cells : int
+        ``n_ctx``.
     """
 
-    def __init__(self, backend: Backend, n_slots: int, n_cells: int) -> None:
+    def __init__(self, backend: Backend, n_cells: int) -> None:
         self._backend = backend
+        self._memory = backend.memory
         self._n_cells = n_cells
+        n_slots = self._memory.n_slots
+        self._cells = Cells(n_cells, n_slots)
+        self._tree = PrefixTree()
         self._empty = list(range(n_slots - 1, -1, -1))
-        self._kept: dict[int, list[int]] = {}  # in the order of release: the oldest first
-        self._lengths = [0] * n_slots
-        self._num_used = 0
+        self._kept: dict[int, None] = {}  # in the order of last use: the oldest first
 
     @property
     def num_free_cells(self) -> int:
         """Cells that hold nothing; kept slots' cells are not counted as free (see `evict`)."""
-        return self._n_cells - self._num_used
+        return self._cells.num_free
 
     @property
     def num_kept_cells(self) -> int:
-        """Cells of finished sequences, there for the taking."""
-        return sum(self._lengths[slot] for slot in self._kept)
+        """Cells that only kept slots hold, there for the taking."""
+        return self._cells.num_idle
 
     @property
     def num_busy_cells(self) -> int:
-        """Cells of running sequences."""
-        return self._num_used - self.num_kept_cells
+        """Cells of running sequences; one that several share counts once."""
+        return self._n_cells - self._cells.num_free - self._cells.num_idle
 
     @property
     def has_slot(self) -> bool:
         """Whether `acquire` can be called."""
         return bool(self._empty or self._kept)
 
-    def acquire(self, tokens: Sequence[int], *, reuse: bool) -> tuple[int, int]:
+    @property
+    def can_cut(self) -> bool:
+        """Whether the end of a sequence can be taken back."""
+        return self._memory.kind is not MemoryKind.RECURRENT
+
+    def is_kept(self, slot: int) -> bool:
+        """Say whether a slot is one of those left by finished sequences."""
+        return slot in self._kept
+
+    def num_computed(self, slot: int) -> int:
+        """Return how many tokens are in a slot's cells."""
+        return self._cells.num_held(slot)
+
+    # Taking over
+
+    def find(self, tokens: Sequence[int]) -> Match:
+        """Return the slot that holds most of a sequence's beginning; `NOTHING` if there is none.
+
+        At least the last token is always left to compute: its logits are wanted.
+        """
+        limit, best = len(tokens) - 1, NOTHING
+        for slot, common in self._tree.matches(tokens):
+            if common <= best.length:
+                break
+            length = min(common, limit, self._cells.num_held(slot))
+            # A running state is one of all its tokens.
+            whole = self.can_cut or length == self._cells.num_held(slot)
+            if length > best.length and whole and self._reaches(slot, length):
+                best = Match(slot, length)
+        return best
+
+    def leaders(self, tokens: Sequence[int], more_than: int) -> list[tuple[int, int]]:
+        """Return the busy slots that hold, or are about to hold, more of a sequence's beginning.
+
+        Returns
+        -------
+        list of (slot, num_common)
+            Those with the most in common first.
+        """
+        limit = len(tokens) - 1
+        return [
+            (slot, min(common, limit))
+            for slot, common in self._tree.matches(tokens)
+            if min(common, limit) > more_than and slot not in self._kept
+        ]
+
+    def acquire(self, tokens: Sequence[int], match: Match = NOTHING) -> tuple[int, int]:
         """Give out a slot.
 
         Parameters
         ----------
         tokens : sequence of int
-            What the sequence begins with.
-        reuse : bool
-            Whether tokens that a kept slot already holds may be taken over.
+            What its sequence is going to compute as far as that is known: others that begin alike
+            find it by them.
+        match : Match
+            What `find` found; nothing may have happened to the cache since.
 
         Returns
         -------
         slot : int
         num_cached : int
-            How many of `tokens` the slot holds; at least the last one is always left to compute.
+            How many of `tokens` are in it.
         """
-        if reuse:
-            best, common = self._longest_prefix(tokens)
-            # A kept slot is worth taking only if most of it stays: otherwise two conversations
-            # with the same system prompt would take each other's slot.
-            if best >= 0 and 2 * common >= self._lengths[best]:
-                del self._kept[best]
-                self.cut(best, common)
-                return best, self._lengths[best]
-        if not self._empty:
-            self.evict()
-        return self._empty.pop(), 0
+        if match.slot in self._kept and match.length == self._cells.num_held(match.slot):
+            slot = match.slot  # all of it is wanted, so it goes on where it is
+            del self._kept[slot]
+            self._cells.set_idle(slot, False)
+            cached = match.length
+        else:
+            slot = self._take_slot(but=match.slot)
+            if slot == match.slot:
+                cached = self.cut(slot, match.length)
+            else:
+                cached = self.take_over(match.slot, slot, match.length) if match.length else 0
+        self._tree.insert(slot, tokens)
+        return slot, cached
 
-    def _longest_prefix(self, tokens: Sequence[int]) -> tuple[int, int]:
-        best, longest = -1, 0
-        for slot, kept in self._kept.items():
-            common = 0
-            for ours, theirs in zip(tokens[:-1], kept, strict=False):
-                if ours != theirs:
-                    break
-                common += 1
-            if common > longest:
-                best, longest = slot, common
-        return best, longest
+    def take_over(self, source: int, target: int, end: int) -> int:
+        """Let a busy slot hold what another one has, up to `end` tokens.
+
+        Returns
+        -------
+        int
+            How many tokens `target` holds now: `end`, or 0 if that went wrong.
+        """
+        start = self._cells.num_held(target)
+        self._backend.seq_cp(source, target, start, end)
+        self._cells.share(source, target, end)
+        if source in self._kept:  # it was of use just now, so it is the last to leave
+            del self._kept[source]
+            self._kept[source] = None
+        if self._backend.seq_pos_max(target) != end - 1 or not self._reaches(target, end):
+            return self.cut(target, 0)
+        return end
+
+    def _take_slot(self, but: int) -> int:
+        if not self._empty:
+            # The one whose tokens are about to be taken over leaves last; where it is the only
+            # one, it is cut to what is wanted of it and given out itself.
+            others = [slot for slot in self._kept if slot != but]
+            if not others:
+                del self._kept[but]
+                self._cells.set_idle(but, False)
+                return but
+            self._drop(others[0])
+        return self._empty.pop()
+
+    def _reaches(self, slot: int, length: int) -> bool:
+        """Say whether a slot still has all the positions that computing from `length` on needs."""
+        if self._memory.kind is not MemoryKind.WINDOW:
+            return True
+        return self._backend.seq_pos_min(slot) <= max(0, length - self._memory.window)
+
+    # Growing and shrinking
 
     def grow(self, slot: int, count: int) -> None:
         """Note that `count` more tokens of a slot are in the cells now."""
-        self._lengths[slot] += count
-        self._num_used += count
+        self._cells.grow(slot, count)
 
     def cut(self, slot: int, keep: int) -> int:
         """Make a slot hold exactly its first `keep` tokens, after whatever happened to it.
@@ -118,36 +207,44 @@ class KVCache:
         if not (keep > 0 and (last == keep - 1 or (last >= keep and self._cut_at(slot, keep)))):
             self._clear(slot)
             keep = 0
-        self._num_used += keep - self._lengths[slot]
-        self._lengths[slot] = keep
+        self._cells.cut(slot, keep)
         return keep
 
     def _cut_at(self, slot: int, keep: int) -> bool:
-        backend = self._backend
         return (
-            backend.seq_rm(slot, keep)
-            and backend.seq_pos_max(slot) == keep - 1
-            # A sliding window has already let go of early positions that are needed again now.
-            and backend.seq_pos_min(slot) == 0
+            self._backend.seq_rm(slot, keep)
+            and self._backend.seq_pos_max(slot) == keep - 1
+            and self._reaches(slot, keep)
         )
 
-    def release(self, slot: int, keep: list[int] | None = None) -> None:
-        """Take a slot back; with `keep`, the tokens it holds, they stay until they are evicted."""
-        if keep:
-            self._kept[slot] = keep
-            # Kept cells slow down every decode a little (attention looks past them), so old
-            # conversations do not get more than half the cache.
-            while self.num_kept_cells > self._n_cells // 2 and len(self._kept) > 1:
-                self.evict()
-        else:
-            self.cut(slot, 0)
-            self._empty.append(slot)
+    def num_shared(self, slot: int) -> int:
+        """Return how many of a slot's tokens some other slot begins with, too."""
+        return self._tree.num_shared(slot)
+
+    # Giving back
+
+    def release(self, slot: int, keep: Sequence[int] = ()) -> None:
+        """Take a slot back; the tokens `keep`, with which it begins, stay for others to use."""
+        num_kept = len(keep)
+        if num_kept and num_kept < self._cells.num_held(slot):
+            num_kept = self.cut(slot, num_kept)
+        # What another kept slot holds as well need not be held twice.
+        if not num_kept or self._is_covered(slot, keep):
+            self._empty_slot(slot)
+            return
+        self._tree.insert(slot, keep)
+        self._kept[slot] = None
+        self._cells.set_idle(slot, True)
+        self._drop_covered_by(slot, keep)
+        # Kept cells slow down every decode a little (attention looks past them), so old
+        # conversations do not get more than half the cache.
+        while self.num_kept_cells > self._n_cells // 2 and len(self._kept) > 1:
+            self.evict()
 
     def evict(self) -> bool:
-        """Empty the kept slot that was released longest ago; False if there is none."""
+        """Empty the kept slot that was used longest ago; False if there is none."""
         for slot in self._kept:
-            del self._kept[slot]
-            self.release(slot)
+            self._drop(slot)
             return True
         return False
 
@@ -155,6 +252,36 @@ class KVCache:
         """Empty every kept slot."""
         while self.evict():
             pass
+
+    def _is_covered(self, slot: int, keep: Sequence[int]) -> bool:
+        return self.can_cut and any(
+            other in self._kept and common == len(keep)
+            for other, common in self._tree.matches(keep)
+            if other != slot and self._cells.num_held(other) >= common
+        )
+
+    def _drop_covered_by(self, slot: int, keep: Sequence[int]) -> None:
+        """Drop the kept slots whose tokens are the beginning of what this one holds now."""
+        if not self.can_cut:
+            return
+        covered = [
+            other
+            for other, common in self._tree.matches(keep)
+            if other != slot and other in self._kept and common == self._cells.num_held(other)
+        ]
+        for other in covered:
+            self._drop(other)
+
+    def _drop(self, slot: int) -> None:
+        del self._kept[slot]
+        self._cells.set_idle(slot, False)
+        self._empty_slot(slot)
+
+    def _empty_slot(self, slot: int) -> None:
+        self._clear(slot)
+        self._cells.cut(slot, 0)
+        self._tree.remove(slot)
+        self._empty.append(slot)
 
     def _clear(self, slot: int) -> None:
         if not self._backend.seq_rm(slot, 0) or self._backend.seq_pos_max(slot) != -1:

@@ -2,7 +2,7 @@
 
 Promises: warnings and errors reach the logger "gguf_widgets.llama" (the worker's stderr is a log
 file); the reason why a load failed can be asked for. Leaves to others: handing the callback to
-llama.cpp (`llama.py`).
+llama.cpp (`llama/library.py`).
 """
 
 from __future__ import annotations

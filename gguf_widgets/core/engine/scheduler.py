@@ -4,60 +4,61 @@ The rules:
 
 1. **Decodes first.** Every sequence that is writing its reply gets its one token in each batch, so
    running streams never wait for a long prompt. If a batch is too small for all, they take turns.
-2. **Then prompts, in chunks**, in what is left of ``n_batch``: shared equally between clients, and
-   within a client the oldest first. While replies are being written the chunks are kept short
-   (`PrefillPace`), so that the streams keep flowing.
-3. **Admission reserves cells** for the whole prompt and a little of the reply (`HEADROOM`). Nothing
-   is reserved for the longest reply possible, or one request without ``max_tokens`` would keep
-   everybody else out.
-4. **When cells run short, the youngest gives way**: it loses its cells, goes back to the head of
-   the queue and is computed again later (`preempt`); its text so far is kept. The oldest is never
-   preempted, so it always finishes; a sequence ends with "length" only when it fills the whole
-   context by itself.
-5. **Waiting requests** are taken client by client: the client with the fewest running first, then
-   by arrival; nobody is passed over because a later, smaller request would fit. So each is admitted
-   after a bounded number of finished ones.
-6. **A sequence under suspicion is computed alone** (its last batch failed), so that only the one
-   that is at fault fails.
+2. **Then prompts, in chunks**, in what is left of ``n_batch``: those that somebody is waiting for
+   first, but an eighth for batch runs; shared equally between clients, and within a client the
+   oldest first. While somebody reads along the chunks are kept short (`PrefillPace`), so that the
+   streams keep flowing.
+3. **Then guesses**: what speculative decoding looks ahead by, in what is left.
+4. **When cells run short, the youngest gives way** (`choose_victim`), those of batch runs first: it
+   loses its cells, goes back to the head of the queue and is computed again later; its text so far
+   is kept. One that has given way too often is passed over, so each comes to its end.
+5. **A sequence under suspicion is computed alone** (its last batch failed), so that only the one
+   that is at fault fails; so is one that is to be repeatable, taking turns with the others.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Sequence as ReadOnly
 from typing import NamedTuple
 
 from gguf_widgets.core.engine.sequence import Sequence
 
-__all__ = ["Chunk", "PrefillPace", "can_admit", "choose_victim", "next_to_admit", "plan_batch"]
+__all__ = ["Chunk", "PrefillPace", "choose_victim", "plan_batch"]
 
-HEADROOM = 64  # cells kept for each running reply to grow, so that admitting does not soon preempt
+# How often a sequence of a batch run gives way to others before it is treated like them.
+PATIENCE = 2
 
 
 class Chunk(NamedTuple):
-    """Part of a batch: `num_tokens` tokens of a sequence from position `start`."""
+    """Part of a batch: `num_tokens` tokens of a sequence from position `start`, then guesses."""
 
     sequence: Sequence
     start: int
     num_tokens: int
+    draft: tuple[int, ...] = ()
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the batch that this takes."""
+        return self.num_tokens + len(self.draft)
 
 
 def plan_batch(
-    running: ReadOnly[Sequence], *, n_batch: int, free_cells: int, prefill_limit: int
+    ready: ReadOnly[Sequence], *, n_batch: int, free_cells: int, prefill_limit: int
 ) -> list[Chunk]:
     """Choose the next batch.
 
     Parameters
     ----------
-    running : sequence of Sequence
-        Those that have a slot.
+    ready : sequence of Sequence
+        Those that have a slot and do not wait for another one to compute what they begin with.
     n_batch : int
         The most tokens in a batch.
     free_cells : int
         The most tokens that can be stored.
     prefill_limit : int
-        The most prompt tokens in a batch while replies are being written.
+        The most prompt tokens in a batch while somebody reads along.
 
     Returns
     -------
@@ -65,37 +66,59 @@ def plan_batch(
         Decodes first; empty if there is nothing to do or no cell is free.
     """
     room = min(n_batch, free_cells)
-    if room <= 0:
+    if room <= 0 or not ready:
         return []
-    if len(running) == 1:  # the commonest case, kept short
-        sequence = running[0]
-        count = min(sequence.num_to_compute, room, sequence.chunk_limit)
-        return [Chunk(sequence, sequence.num_computed, count)]
-    suspects = [sequence for sequence in running if sequence.suspect]
-    if suspects:
-        sequence = min(suspects, key=_turn)
-        count = min(sequence.num_to_compute, room, sequence.chunk_limit)
-        return [Chunk(sequence, sequence.num_computed, count)]
-    decoding = [sequence for sequence in running if sequence.is_decoding]
+    if len(ready) > 1:
+        ready = _group(ready)
+    if len(ready) == 1:  # the commonest case, kept short
+        sequence = ready[0]
+        count = min(sequence.num_allowed, room)
+        chunks = [Chunk(sequence, sequence.num_computed, count)]
+        return _with_drafts(chunks, room - count) if sequence.draft else chunks
+    decoding = [sequence for sequence in ready if sequence.is_decoding]
     if len(decoding) > room:
         decoding = sorted(decoding, key=_turn)[:room]
     chunks = [Chunk(sequence, sequence.num_computed, 1) for sequence in decoding]
-    if len(decoding) < len(running):
-        room -= len(chunks)
-        if chunks:
-            room = min(room, prefill_limit)
-        chunks += _share(running, room)
-    return chunks
+    room -= len(chunks)
+    if len(decoding) < len(ready):
+        watched = any(not sequence.is_batch for sequence in decoding)
+        prompts = [sequence for sequence in ready if not sequence.is_decoding]
+        chunks += _prefill(prompts, min(room, prefill_limit) if watched else room)
+        return chunks
+    return _with_drafts(chunks, room) if any(one.draft for one in decoding) else chunks
 
 
-def _share(running: Iterable[Sequence], room: int) -> list[Chunk]:
+def _group(ready: ReadOnly[Sequence]) -> ReadOnly[Sequence]:
+    """Return those that may share the next batch."""
+    suspects = [sequence for sequence in ready if sequence.suspect]
+    if suspects:
+        return [min(suspects, key=_turn)]
+    alone = [sequence for sequence in ready if sequence.is_alone]
+    if not alone:
+        return ready
+    next_alone = min(alone, key=_turn)
+    others = [sequence for sequence in ready if not sequence.is_alone]
+    if others and min(map(_turn, others)) < _turn(next_alone):
+        return others
+    return [next_alone]
+
+
+def _prefill(prompts: ReadOnly[Sequence], room: int) -> list[Chunk]:
+    waited_for = [sequence for sequence in prompts if not sequence.is_batch]
+    batch = [sequence for sequence in prompts if sequence.is_batch]
+    if not batch:
+        return _share(waited_for, room)
+    chunks = _share(waited_for, room - max(1, room // 8)) if waited_for and room > 1 else []
+    return chunks + _share(batch, room - sum(chunk.num_tokens for chunk in chunks))
+
+
+def _share(prompts: Iterable[Sequence], room: int) -> list[Chunk]:
     """Divide `room` prompt tokens: equally between clients, oldest first within a client."""
     by_client: dict[str, list[Sequence]] = {}
-    for sequence in sorted(running, key=_age):
-        if not sequence.is_decoding:
-            by_client.setdefault(sequence.client_id, []).append(sequence)
+    for sequence in sorted(prompts, key=_age):
+        by_client.setdefault(sequence.client_id, []).append(sequence)
     demand = {
-        client: sum(min(sequence.num_to_compute, sequence.chunk_limit) for sequence in sequences)
+        client: sum(sequence.num_allowed for sequence in sequences)
         for client, sequences in by_client.items()
     }
     chunks = []
@@ -104,37 +127,33 @@ def _share(running: Iterable[Sequence], room: int) -> list[Chunk]:
         share = min(demand[client], -(-room // (len(by_client) - index)))
         room -= share
         for sequence in by_client[client]:
-            count = min(sequence.num_to_compute, sequence.chunk_limit, share)
+            count = min(sequence.num_allowed, share)
             if count:
                 chunks.append(Chunk(sequence, sequence.num_computed, count))
                 share -= count
     return chunks
 
 
-def next_to_admit(waiting: ReadOnly[Sequence], running: Iterable[Sequence]) -> Sequence:
-    """Choose which waiting sequence gets the next slot; `waiting` is not empty."""
-    busy = Counter(sequence.client_id for sequence in running)
-    return min(
-        waiting,
-        key=lambda sequence: (not sequence.preempted, busy[sequence.client_id], sequence.order),
-    )
-
-
-def can_admit(sequence: Sequence, running: ReadOnly[Sequence], n_cells: int) -> bool:
-    """Say whether the cells suffice for one more; for the first one they always do."""
-    if not running:
-        return True
-    return _cells_needed(sequence) + sum(map(_cells_needed, running)) <= n_cells
-
-
-def _cells_needed(sequence: Sequence) -> int:
-    to_come = min(HEADROOM, sequence.max_output - sequence.num_output)
-    return len(sequence.tokens) + to_come
+def _with_drafts(chunks: list[Chunk], room: int) -> list[Chunk]:
+    """Add the guesses of decoding sequences, as far as they fit."""
+    result = []
+    for chunk in chunks:
+        draft = tuple(chunk.sequence.draft[:room]) if chunk.sequence.is_decoding else ()
+        room -= len(draft)
+        result.append(chunk._replace(draft=draft))
+    return result
 
 
 def choose_victim(running: ReadOnly[Sequence]) -> Sequence | None:
-    """Choose which sequence gives up its cells: the youngest, but never the only one."""
-    return max(running, key=_age) if len(running) > 1 else None
+    """Choose who gives way when cells run short; None if there is only one."""
+    if len(running) < 2:
+        return None
+    return max(running, key=lambda one: (is_patient(one), not one.is_alone, one.order))
+
+
+def is_patient(sequence: Sequence) -> bool:
+    """Say whether a sequence gives way to those that somebody is waiting for."""
+    return sequence.is_batch and sequence.num_preempted < PATIENCE
 
 
 def _age(sequence: Sequence) -> int:

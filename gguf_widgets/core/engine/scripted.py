@@ -12,16 +12,26 @@ the tokens in a slot's memory; so a reply comes out right only if the engine kep
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gguf_widgets.core import config
-from gguf_widgets.core.engine.backend import BatchArrays, DecodeStatus, LoadProgress, Vocabulary
+from gguf_widgets.core.engine.backend import (
+    BatchArrays,
+    DecodeStatus,
+    LoadProgress,
+    Memory,
+    MemoryKind,
+    SamplerSpec,
+    Vocabulary,
+)
 from gguf_widgets.core.engine.demo_replies import demo_script
 from gguf_widgets.core.errors import InvalidValueError, ModelLoadError
-from gguf_widgets.core.types import LoadSettings, ModelInfo, SamplingSettings
+from gguf_widgets.core.types import LoadSettings, ModelInfo
 
 __all__ = ["BOS", "EOS", "IM_END", "IM_START", "Fault", "Script", "ScriptedBackend", "demo_info"]
 
@@ -80,7 +90,9 @@ class ScriptedBackend:
     tokens_per_s : float, default 0
         The pace of a reply; 0 is as fast as possible.
     can_cut : bool, default True
-        False behaves like a recurrent model: a slot's memory can only be emptied as a whole.
+        False behaves like a recurrent model: a slot's memory can only be emptied or copied whole.
+    kept_slots : int, default 16
+        Slots beyond ``n_seq_max``, where the memory can be cut.
     fault : callable, optional
         Called before each decode with the rows as (token, position, slot); a `Fault` makes that
         decode fail. For tests.
@@ -96,6 +108,7 @@ class ScriptedBackend:
         *,
         tokens_per_s: float = 0.0,
         can_cut: bool = True,
+        kept_slots: int = 16,
         fault: Callable[[list[tuple[int, int, int]]], Fault | None] | None = None,
     ) -> None:
         self.settings = _effective(settings or LoadSettings())
@@ -106,7 +119,14 @@ class ScriptedBackend:
             bos_text=_TEXTS[BOS],
             eos_text=_TEXTS[EOS],
             add_bos=True,
+            eog=frozenset((IM_END, EOS)),
             control_texts=tuple(_CONTROL),
+        )
+        n_seq_max = self.settings.n_seq_max or 0
+        self.memory = (
+            Memory(MemoryKind.ATTENTION, n_seq_max + kept_slots)
+            if can_cut
+            else Memory(MemoryKind.RECURRENT, n_seq_max)
         )
         self.batch = BatchArrays.empty(self.settings.n_batch or 0)
         self.num_open_samplers = 0
@@ -114,8 +134,13 @@ class ScriptedBackend:
         self._token_s = 1 / tokens_per_s if tokens_per_s > 0 else 0.0
         self._can_cut = can_cut
         self._fault = fault
-        self._memory: list[list[int]] = [[] for _ in range(self.settings.n_seq_max or 0)]
-        self._outputs: dict[int, int] = {}  # row of the last batch -> slot
+        self._memory: list[list[int]] = [[] for _ in range(self.memory.n_slots)]
+        # As in llama.cpp, a cell belongs to every slot that shares it, and is free after the last.
+        self._cells: list[list[int]] = [[] for _ in range(self.memory.n_slots)]
+        self._holders: Counter[int] = Counter()
+        self._cell_numbers = itertools.count()
+        # Row of the last batch -> slot, and how many tokens it had there.
+        self._outputs: dict[int, tuple[int, int]] = {}
         self._interrupted = threading.Event()
 
     @classmethod
@@ -154,10 +179,6 @@ class ScriptedBackend:
         """See `Backend.token_to_piece`."""
         return bytes((token,)) if token < BOS else b""
 
-    def is_eog(self, token: int) -> bool:
-        """See `Backend.is_eog`."""
-        return token in (IM_END, EOS)
-
     # Memory
 
     def seq_rm(self, seq_id: int, start: int) -> bool:
@@ -165,8 +186,28 @@ class ScriptedBackend:
         memory = self._memory[seq_id]
         if start > 0 and start < len(memory) and not self._can_cut:
             return False
-        del memory[start:]
+        for cell in self._cells[seq_id][start:]:
+            self._holders[cell] -= 1
+            if not self._holders[cell]:
+                del self._holders[cell]
+        del memory[start:], self._cells[seq_id][start:]
         return True
+
+    def seq_cp(self, source: int, target: int, start: int, end: int) -> None:
+        """See `Backend.seq_cp`."""
+        if not self._can_cut:
+            start, end = 0, len(self._memory[source])
+            self.seq_rm(target, 0)
+        if len(self._memory[target]) != start or len(self._memory[source]) < end:
+            raise AssertionError("a prefix was shared that does not follow on what is there")
+        self._memory[target] += self._memory[source][start:end]
+        self._cells[target] += self._cells[source][start:end]
+        self._holders.update(self._cells[source][start:end])
+
+    @property
+    def num_cells(self) -> int:
+        """Cells in use, one that is shared counted once."""
+        return len(self._holders)
 
     def seq_pos_min(self, seq_id: int) -> int:
         """See `Backend.seq_pos_min`."""
@@ -204,7 +245,7 @@ class ScriptedBackend:
             if not 0 <= token < N_VOCAB or position != following[slot]:
                 return DecodeStatus.INVALID
             following[slot] += 1
-        if sum(following) > (self.settings.n_ctx or 0):
+        if self.num_cells + num_tokens > (self.settings.n_ctx or 0):
             return DecodeStatus.NO_ROOM
         fault = self._fault(rows) if self._fault is not None else None
         if fault is not None:
@@ -214,7 +255,7 @@ class ScriptedBackend:
             return DecodeStatus.ABORTED
         self._store(rows)
         for row in self.batch.logits[:num_tokens].nonzero()[0].tolist():
-            self._outputs[row] = rows[row][2]
+            self._outputs[row] = (rows[row][2], rows[row][1] + 1)
         return DecodeStatus.OK
 
     def _wait(self, num_tokens: int) -> bool:
@@ -224,21 +265,26 @@ class ScriptedBackend:
 
     def _store(self, rows: list[tuple[int, int, int]]) -> None:
         for token, _, slot in rows:
+            cell = next(self._cell_numbers)
+            self._holders[cell] = 1
             self._memory[slot].append(token)
+            self._cells[slot].append(cell)
 
-    def new_sampler(
-        self,
-        sampling: SamplingSettings,  # noqa: ARG002 - a script has its own mind
-        seed: int,  # noqa: ARG002
-        prompt_tokens: Sequence[int],
-    ) -> ScriptedSampler:
+    def new_sampler(self, spec: SamplerSpec) -> ScriptedSampler:
         """See `Backend.new_sampler`; the settings change nothing about a script."""
         self.num_open_samplers += 1
-        return ScriptedSampler(self, len(prompt_tokens))
+        return ScriptedSampler(self, len(spec.prompt_tokens))
+
+    def logprobs(self, row: int, token: int, num_top: int) -> tuple[float, list[tuple[int, float]]]:
+        """See `Backend.logprobs`; a script is sure of itself."""
+        if row not in self._outputs:
+            raise AssertionError("a row without logits was asked about")
+        return 0.0, [(token, 0.0)] if num_top else []
 
     def next_token(self, row: int, num_prompt: int) -> int:
-        """Ask the script what follows the memory of the slot that `row` belongs to."""
-        return self._script(self._memory[self._outputs[row]], num_prompt)
+        """Ask the script what follows the memory of the slot at `row`, as far as that row."""
+        slot, length = self._outputs[row]
+        return self._script(self._memory[slot][:length], num_prompt)
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -252,11 +298,12 @@ class ScriptedSampler:
         self._backend: ScriptedBackend | None = backend
         self._num_prompt = num_prompt
 
-    def sample(self, row: int) -> int:
-        """See `Sampler.sample`."""
+    def sample(self, row: int, *, may_end: bool = True) -> int:
+        """See `Sampler.sample`; where a script would end and must not, it goes on with a space."""
         if self._backend is None:
             raise AssertionError("a closed sampler was asked")
-        return self._backend.next_token(row, self._num_prompt)
+        token = self._backend.next_token(row, self._num_prompt)
+        return token if may_end or token not in self._backend.vocabulary.eog else ord(" ")
 
     def close(self) -> None:
         """See `Sampler.close`."""

@@ -12,9 +12,17 @@ from dataclasses import dataclass, field
 
 from gguf_widgets.core.engine.backend import Sampler
 from gguf_widgets.core.engine.detokenizer import Detokenizer
-from gguf_widgets.core.types import FinishReason, GenerateRequest, Reply, Timings, Usage
+from gguf_widgets.core.types import (
+    FinishReason,
+    GenerateRequest,
+    Priority,
+    Reply,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
 
-__all__ = ["Sequence"]
+__all__ = ["NO_SLOT", "Sequence"]
 
 NO_SLOT = -1
 
@@ -41,6 +49,15 @@ class Sequence:
         It was part of a batch that failed: it is computed alone until that goes well.
     chunk_limit : int
         The most tokens of it that go into one batch; halved when the cache has no room.
+    stop_at : int
+        Where its prefill pauses for others to take over what it has; 0 is nowhere.
+    leader : Sequence or None
+        One that is computing the first `num_common` of the same tokens just now: this one waits and
+        takes them over.
+    num_preempted : int
+        How often it was put back.
+    draft : list of int
+        What it is guessed to go on with, for the next batch.
     """
 
     request: GenerateRequest
@@ -57,11 +74,17 @@ class Sequence:
     slot: int = NO_SLOT
     last_step: int = -1
     suspect: bool = False
-    preempted: bool = False
+    stop_at: int = 0
+    leader: Sequence | None = None
+    num_common: int = 0
+    num_preempted: int = 0
+    draft: list[int] = field(default_factory=list)
     sampler: Sampler | None = None
     started: float | None = None
     first_token: float | None = None
     texts: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    num_logprobs_sent: int = 0
 
     @property
     def request_id(self) -> str:
@@ -74,6 +97,16 @@ class Sequence:
         return self.request.client_id
 
     @property
+    def is_batch(self) -> bool:
+        """Whether it is work on a table, which nobody is waiting for at a screen."""
+        return self.request.priority is Priority.BATCH
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it shares neither batches nor prefixes, so that it can be repeated."""
+        return self.request.sampling.repeatable
+
+    @property
     def num_prompt(self) -> int:
         """Tokens of the prompt."""
         return len(self.request.prompt_tokens)
@@ -82,6 +115,14 @@ class Sequence:
     def num_to_compute(self) -> int:
         """Tokens that are not in the cells yet; 1 when the next step only adds the newest."""
         return len(self.tokens) - self.num_computed
+
+    @property
+    def num_allowed(self) -> int:
+        """Of `num_to_compute`, how many may go into the next batch."""
+        count = min(len(self.tokens) - self.num_computed, self.chunk_limit)
+        if self.stop_at > self.num_computed:
+            count = min(count, self.stop_at - self.num_computed)
+        return count
 
     @property
     def is_decoding(self) -> bool:
@@ -101,6 +142,7 @@ class Sequence:
             timings=self._timings(now),
             seed=self.seed,
             stop_string=self.detokenizer.stop_string,
+            logprobs=None if self.request.sampling.logprobs is None else self.logprobs,
         )
 
     def _timings(self, now: float) -> Timings:

@@ -1,205 +1,30 @@
-"""The engine's promises, on scripted replies: thousands of random histories with faults."""
+"""The engine's promises, one by one, on scripted replies; `test_histories` mixes them all."""
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from gguf_widgets.core.engine.engine import Engine
-from gguf_widgets.core.engine.scripted import EOS, Fault, ScriptedBackend
-from gguf_widgets.core.errors import ContextOverflowError, InvalidValueError
-from gguf_widgets.core.types import (
-    Failed,
-    Finished,
-    FinishReason,
-    GenerateRequest,
-    GenerationEvent,
-    LoadSettings,
-    PrefillProgress,
-    SamplingSettings,
-    TextDelta,
+from support.histories import (
+    POISON,
+    Faults,
+    ask,
+    assert_nothing_left,
+    assert_well_formed,
+    expected_text,
+    make,
+    repeatable,
+    run,
 )
 
-POISON = 250  # a token that makes the computation fail, alone or in company
-
-
-def repeatable(seed: int) -> random.Random:
-    return random.Random(seed)  # noqa: S311 - a history to repeat, not a secret
-
-
-def next_letter(tokens, num_prompt) -> int:
-    """A reply that depends on every token before it: wrong memory gives a wrong reply."""
-    state = len(tokens)
-    for token in tokens:
-        state = (state * 31 + token) % 1_000_003
-    return EOS if state % 23 == 0 else 97 + state % 26
-
-
-def expected_text(prompt, limit, n_ctx) -> str:
-    tokens, text = list(prompt), ""
-    limit = min(limit or n_ctx, max(1, n_ctx - len(prompt)))
-    while len(text) < limit:
-        token = next_letter(tokens, 0)
-        if token == EOS:
-            break
-        tokens.append(token)
-        text += chr(token)
-    return text
-
-
-def make(n_ctx=256, n_batch=32, n_seq_max=4, script=next_letter, **more) -> Engine:
-    load = LoadSettings(n_ctx=n_ctx, n_batch=n_batch, n_seq_max=n_seq_max)
-    return Engine(ScriptedBackend(load, script, **more))
-
-
-def ask(engine, name, prompt, client="c", **sampling) -> None:
-    engine.add_request(
-        GenerateRequest(
-            request_id=name,
-            client_id=client,
-            prompt_tokens=list(prompt),
-            sampling=SamplingSettings(**sampling),
-        )
-    )
-
-
-def run(engine, max_steps=20_000) -> dict[str, list[GenerationEvent]]:
-    events = defaultdict(list)
-    for _ in range(max_steps):
-        if not engine.has_work:
-            return events
-        for event in engine.step():
-            events[event.request_id].append(event)
-    raise AssertionError("the engine does not come to an end")
-
-
-def text_of(events) -> str:
-    return "".join(event.text for event in events if isinstance(event, TextDelta))
-
-
-def assert_well_formed(events) -> None:
-    """In order: progress, text, exactly one end; the deltas joined are the reply."""
-    assert [isinstance(event, Finished | Failed) for event in events].count(True) == 1
-    *before, end = events
-    assert isinstance(end, Finished | Failed)
-    kinds = [type(event) for event in before]
-    assert kinds == sorted(kinds, key=[PrefillProgress, TextDelta].index)
-    done = [event.num_done for event in before if isinstance(event, PrefillProgress)]
-    assert all(0 < number < event.num_total for number, event in zip(done, before, strict=False))
-    if isinstance(end, Finished):
-        assert text_of(events) == end.reply.text
-
-
-def assert_nothing_left(engine) -> None:
-    backend = engine.backend
-    assert backend.num_open_samplers == 0
-    stats = engine.stats()
-    assert (stats.num_running, stats.num_waiting, stats.num_cells_used) == (0, 0, 0)
-    engine.clear_cache()
-    slots = engine.settings.n_seq_max
-    assert [backend.seq_pos_max(slot) for slot in range(slots)] == [-1] * slots
-    # Every slot can be had again.
-    for number in range(slots):
-        ask(engine, f"again {number}", [number + 1], max_tokens=1)
-    run(engine)
-
-
-class Faults:
-    """Answers a random decode with a random code, having done a random part of it; never hides
-    the poison."""
-
-    def __init__(self, rng: random.Random, rate: float) -> None:
-        self.rng, self.rate = rng, rate
-        self.n_batch = 0
-
-    def __call__(self, rows):
-        assert len(rows) <= self.n_batch
-        if any(token == POISON for token, _, _ in rows):
-            code = self.rng.choice([-1, -2, -3])
-            return Fault(code, 0 if code == -1 else self.rng.randint(0, len(rows)))
-        if self.rng.random() < self.rate:
-            code = self.rng.choice([1, 1, 2, 2, 2])
-            return Fault(code, self.rng.randint(0, len(rows)) if code == 2 else 0)
-        return None
-
-
-@settings(max_examples=250, deadline=None)
-@given(seed=st.integers(0, 2**32), can_cut=st.booleans(), rate=st.sampled_from([0, 0.05, 0.3]))
-def test_any_history_ends_every_request_once_with_the_right_text(seed, can_cut, rate):
-    rng = repeatable(seed)
-    n_ctx = rng.choice([16, 40, 100, 400])
-    n_batch = rng.choice([1, 3, 16, 64])
-    faults = Faults(rng, rate)
-    faults.n_batch = n_batch
-    engine = make(
-        n_ctx=n_ctx,
-        n_batch=n_batch,
-        n_seq_max=rng.choice([1, 2, 5]),
-        can_cut=can_cut,
-        fault=faults,
-    )
-    events = defaultdict(list)
-    asked, aborted, open_names = {}, set(), set()
-    for _ in range(rng.randint(5, 60)):
-        move = rng.random()
-        if move < 0.35:
-            name = f"r{len(asked)}"
-            prompt = [rng.randint(1, 60) for _ in range(rng.randint(1, n_ctx))]
-            if asked and rng.random() < 0.3:  # the next turn of a conversation
-                prompt = (asked[rng.choice(list(asked))][0] + prompt)[:n_ctx]
-            if rng.random() < 0.1:
-                prompt[rng.randrange(len(prompt))] = POISON
-            limit = rng.choice([None, 1, 5, 50])
-            ask(engine, name, prompt, client=rng.choice("abc"), max_tokens=limit)
-            asked[name] = (prompt, limit)
-            open_names.add(name)
-        elif move < 0.45 and open_names:
-            name = rng.choice(sorted(open_names))
-            assert engine.abort(name)
-            aborted.add(name)
-            open_names.discard(name)
-        elif move < 0.5:
-            engine.interrupt()
-        else:
-            for event in engine.step():
-                events[event.request_id].append(event)
-                if isinstance(event, Finished | Failed):
-                    open_names.discard(event.request_id)
-    faults.rate = min(faults.rate, 0.1)
-    for name, more in run(engine).items():
-        events[name] += more
-
-    assert set(events) == set(asked)
-    for name, (prompt, limit) in asked.items():
-        assert_well_formed(events[name])
-        end = events[name][-1]
-        whole = expected_text(prompt, limit, n_ctx)
-        if isinstance(end, Failed):
-            assert POISON in prompt or rate > 0
-            if POISON not in prompt:  # an injected "no room" may end even a lone sequence
-                assert end.error["kind"] == "ContextOverflowError"
-        elif end.reply.finish_reason is FinishReason.ABORTED:
-            assert name in aborted
-            assert whole.startswith(end.reply.text)
-        elif rate == 0:
-            assert end.reply.text == whole
-        else:
-            assert whole.startswith(end.reply.text)
-            if end.reply.finish_reason is FinishReason.STOP:
-                assert end.reply.text == whole
-    assert engine.backend.num_open_samplers == 0
-    faults.rate = 0
-    assert_nothing_left(engine)
+from gguf_widgets.core.engine.scripted import EOS, Fault
+from gguf_widgets.core.errors import ContextOverflowError, InvalidValueError
+from gguf_widgets.core.types import Finished, FinishReason, PrefillProgress
 
 
 @pytest.mark.parametrize("can_cut", [True, False])
 def test_only_the_request_at_fault_fails_whatever_runs_beside_it(can_cut):
-    engine = make(fault=(faults := Faults(repeatable(1), 0.0)), can_cut=can_cut)
-    faults.n_batch = 32
+    engine = make(fault=Faults(repeatable(1), 0.0, 32), can_cut=can_cut)
     prompts = {"a": [1, 2, 3], "b": [4, POISON, 5], "c": [6] * 40}
     for name, prompt in prompts.items():
         ask(engine, name, prompt, client=name, max_tokens=30)
@@ -303,10 +128,9 @@ def test_a_request_that_is_to_be_repeatable_computes_its_whole_prompt():
     engine = make()
     ask(engine, "first", [5] * 60, max_tokens=5)
     run(engine)
-    for name, sampling in (("seed", {"seed": 7}), ("greedy", {"temperature": 0.0})):
-        ask(engine, name, [5] * 60, max_tokens=5, **sampling)
-        assert run(engine)[name][-1].reply.usage.num_cached_tokens == 0
-    ask(engine, "last", [5] * 60, max_tokens=5)
+    ask(engine, "alone", [5] * 60, max_tokens=5, repeatable=True)
+    assert run(engine)["alone"][-1].reply.usage.num_cached_tokens == 0
+    ask(engine, "last", [5] * 60, max_tokens=5, seed=7)
     assert run(engine)["last"][-1].reply.usage.num_cached_tokens == 59
 
 

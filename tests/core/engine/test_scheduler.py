@@ -2,32 +2,9 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from support.sequences import sequence
 
 from gguf_widgets.core.engine import scheduler
-from gguf_widgets.core.engine.detokenizer import Detokenizer
-from gguf_widgets.core.engine.sequence import Sequence
-from gguf_widgets.core.types import GenerateRequest
-
-
-def sequence(order, client, num_tokens, num_computed=0, num_output=0, **more) -> Sequence:
-    tokens = [1] * num_tokens
-    request = GenerateRequest(
-        request_id=str(order), client_id=client, prompt_tokens=tokens[: num_tokens - num_output]
-    )
-    return Sequence(
-        request=request,
-        order=order,
-        tokens=tokens,
-        max_output=100,
-        seed=0,
-        detokenizer=Detokenizer(),
-        arrived=0.0,
-        chunk_limit=more.pop("chunk_limit", 512),
-        num_computed=num_computed,
-        num_output=num_output,
-        slot=order,
-        **more,
-    )
 
 
 @st.composite
@@ -41,7 +18,10 @@ def running_sequences(draw):
             state = {"num_computed": draw(st.integers(0, num_tokens - 1))}
         client = draw(st.sampled_from("abc"))
         limit = draw(st.sampled_from([1, 16, 512]))
-        result.append(sequence(order, client, num_tokens, chunk_limit=limit, **state))
+        if "num_output" in state and draw(st.booleans()):
+            state["draft"] = [7] * draw(st.integers(1, 9))
+        kind = {"batch": draw(st.booleans()), "alone": draw(st.integers(0, 9)) == 0}
+        result.append(sequence(order, client, num_tokens, chunk_limit=limit, **kind, **state))
     return result
 
 
@@ -56,20 +36,28 @@ def test_a_plan_keeps_to_every_limit(running, n_batch, free_cells, limit):
         running, n_batch=n_batch, free_cells=free_cells, prefill_limit=limit
     )
     room = min(n_batch, free_cells)
-    assert sum(chunk.num_tokens for chunk in chunks) <= room
+    assert sum(chunk.num_rows for chunk in chunks) <= room
     assert len({id(chunk.sequence) for chunk in chunks}) == len(chunks)
     for chunk in chunks:
         assert chunk.start == chunk.sequence.num_computed
         assert 0 < chunk.num_tokens <= chunk.sequence.num_to_compute
         assert chunk.num_tokens <= chunk.sequence.chunk_limit
+        assert list(chunk.draft) == chunk.sequence.draft[: len(chunk.draft)]
     assert bool(chunks) == (room > 0)
+    # One that is to be repeatable shares no batch.
+    together = [one for one in running if not one.is_alone]
+    if any(chunk.sequence.is_alone for chunk in chunks):
+        assert len(chunks) == 1
+        return
     # Decodes first, and all of them as far as they fit.
-    decoding = [one for one in running if one.is_decoding]
+    decoding = [one for one in together if one.is_decoding]
     planned = [chunk.sequence for chunk in chunks if chunk.sequence.is_decoding]
     assert len(planned) == min(len(decoding), room)
-    if decoding:
-        prompts = sum(c.num_tokens for c in chunks if not c.sequence.is_decoding)
-        assert prompts <= limit or len(running) == 1
+    prompts = [chunk for chunk in chunks if not chunk.sequence.is_decoding]
+    if any(not one.is_batch for one in planned) and len(together) > 1:
+        assert sum(chunk.num_tokens for chunk in prompts) <= limit
+    if prompts and len(together) > 1:
+        assert not any(chunk.draft for chunk in chunks)  # guesses only in what is left over
 
 
 def test_prompts_share_a_batch_equally_between_clients_whatever_their_number():
@@ -99,27 +87,44 @@ def test_a_suspect_is_computed_alone():
     assert [chunk.sequence.order for chunk in chunks] == [2]
 
 
-def test_the_client_with_the_fewest_running_is_next_and_a_preempted_one_before_all():
-    running = [sequence(0, "a", 5), sequence(1, "a", 5), sequence(2, "b", 5)]
-    waiting = [sequence(3, "a", 5), sequence(4, "b", 5), sequence(5, "c", 5), sequence(6, "c", 5)]
-    assert scheduler.next_to_admit(waiting, running).order == 5
-    waiting[0].preempted = True
-    assert scheduler.next_to_admit(waiting, running).order == 3
+def test_prompts_somebody_waits_for_go_first_and_an_eighth_is_for_tables():
+    running = [sequence(0, "a", 400, batch=True), sequence(1, "b", 400), sequence(2, "c", 400)]
+    chunks = scheduler.plan_batch(running, n_batch=80, free_cells=10_000, prefill_limit=64)
+    assert {c.sequence.order: c.num_tokens for c in chunks} == {1: 35, 2: 35, 0: 10}
+    modest = [sequence(0, "a", 400, batch=True), sequence(1, "b", 20)]
+    chunks = scheduler.plan_batch(modest, n_batch=80, free_cells=10_000, prefill_limit=64)
+    assert {c.sequence.order: c.num_tokens for c in chunks} == {1: 20, 0: 60}
 
 
-def test_admission_leaves_room_for_replies_to_grow_but_a_first_request_always_gets_in():
-    one = sequence(0, "a", 100)
-    assert scheduler.can_admit(one, [], n_cells=100)
-    other = sequence(1, "a", 100)
-    needed = 2 * (100 + scheduler.HEADROOM)
-    assert scheduler.can_admit(other, [one], n_cells=needed)
-    assert not scheduler.can_admit(other, [one], n_cells=needed - 1)
+def test_chunks_are_kept_short_only_while_somebody_reads_along():
+    for batch, expected in ((False, 64), (True, 199)):
+        running = [
+            sequence(0, "a", 5, num_computed=4, num_output=1, batch=batch),
+            sequence(1, "b", 400, batch=True),
+        ]
+        chunks = scheduler.plan_batch(running, n_batch=200, free_cells=999, prefill_limit=64)
+        assert chunks[1].num_tokens == expected
 
 
-def test_the_youngest_gives_way_and_never_the_only_one():
+def test_a_repeatable_one_takes_turns_with_all_the_others_together():
+    running = [sequence(n, "a", 5, num_computed=4, num_output=1, alone=n == 1) for n in range(4)]
+    turns = []
+    for step in range(6):
+        chunks = scheduler.plan_batch(running, n_batch=64, free_cells=99, prefill_limit=64)
+        turns.append([chunk.sequence.order for chunk in chunks])
+        for chunk in chunks:
+            chunk.sequence.last_step = step
+    assert turns == [[0, 2, 3], [1]] * 3
+
+
+def test_the_youngest_gives_way_rows_of_tables_first_and_never_the_only_one():
     running = [sequence(3, "a", 5), sequence(7, "b", 5), sequence(5, "a", 5)]
     assert scheduler.choose_victim(running) is running[1]
     assert scheduler.choose_victim(running[:1]) is None
+    running += [sequence(1, "c", 5, batch=True), sequence(2, "c", 5, batch=True)]
+    assert scheduler.choose_victim(running) is running[4]
+    running[3].num_preempted = running[4].num_preempted = scheduler.PATIENCE
+    assert scheduler.choose_victim(running) is running[1]
 
 
 def test_chunks_follow_the_measured_pace():

@@ -1,0 +1,170 @@
+"""The backend protocol on llama.cpp: one model, one context with a unified KV cache.
+
+Promises: arrays that are filled in place (no allocation per token); everything native is freed by
+`close`. Leaves to others: opening (`loading`), words (`vocabulary`), choosing (`sampling`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as lib
+import numpy as np
+
+from gguf_widgets.core.engine.backend import (
+    BatchArrays,
+    LoadProgress,
+    Memory,
+    MemoryKind,
+    SamplerSpec,
+)
+from gguf_widgets.core.engine.llama import loading
+from gguf_widgets.core.engine.llama.library import log, start, strlen_callback
+from gguf_widgets.core.engine.llama.sampling import LlamaSampler, Samplers, log_probabilities
+from gguf_widgets.core.engine.llama.vocabulary import LlamaVocabulary
+from gguf_widgets.core.types import LoadSettings
+
+__all__ = ["LlamaBackend"]
+
+
+class LlamaBackend:
+    """The backend protocol on llama.cpp; see `Backend` for what each method does.
+
+    Parameters
+    ----------
+    path : Path
+        A model file, or the first part of a split one.
+    settings : LoadSettings
+        None is chosen here, for any machine; `fit.py` chooses better.
+    on_progress : callable, optional
+        Called with 0 to 1; False cancels.
+
+    Raises
+    ------
+    ModelLoadError
+        With llama.cpp's reason.
+    """
+
+    name = "llama.cpp"
+
+    def __init__(
+        self, path: Path, settings: LoadSettings, on_progress: LoadProgress | None = None
+    ) -> None:
+        start()
+        log.forget()
+        self._model: Any = None
+        self._context: Any = None
+        self._samplers: Samplers | None = None
+        self._flag = ctypes.create_string_buffer(b"", 2)
+        try:
+            self._open(path, settings, on_progress)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, path: Path, settings: LoadSettings, on_progress: LoadProgress | None) -> None:
+        self._model = loading.load_model(path, settings, on_progress)
+        loading.check_kind(self._model)
+        self._context = loading.make_context(self._model, settings)
+        self._cells = lib.llama_get_memory(self._context)
+        self._abort_callback = strlen_callback()
+        if self._abort_callback is not None:
+            lib.llama_set_abort_callback(
+                self._context, self._abort_callback, ctypes.cast(self._flag, ctypes.c_void_p)
+            )
+        self.settings = loading.effective_settings(self._context, settings)
+        kind = loading.memory_kind(self._model)
+        self.memory = Memory(
+            kind=kind,
+            n_slots=lib.llama_n_seq_max(self._context),
+            window=lib.llama_model_n_swa(self._model) if kind is MemoryKind.WINDOW else 0,
+        )
+        self._vocabulary = LlamaVocabulary(self._model)
+        self.vocabulary = self._vocabulary.facts
+        self.tokenize = self._vocabulary.tokenize
+        self.detokenize = self._vocabulary.detokenize
+        self.token_to_piece = self._vocabulary.piece
+        self._samplers = Samplers(self._context, self._vocabulary, self.settings.n_ctx or 0)
+        template = lib.llama_model_chat_template(self._model, None)
+        self.chat_template = template.decode("utf-8", "replace") if template else None
+        self.batch = BatchArrays.empty(lib.llama_n_batch(self._context))
+        self._native_batch = self._make_batch()
+
+    def _make_batch(self) -> Any:
+        """Make the native batch whose arrays are `batch`'s own memory."""
+        arrays, count = self.batch, len(self.batch.tokens)
+        self._ones = np.ones(count, np.int32)  # each token belongs to one sequence
+        addresses = arrays.seq_ids.ctypes.data + 4 * np.arange(count, dtype=np.uint64)
+        self._seq_id_pointers = addresses.astype(np.uintp)
+        int32 = ctypes.POINTER(ctypes.c_int32)
+        return lib.llama_batch(
+            n_tokens=0,
+            token=arrays.tokens.ctypes.data_as(int32),
+            embd=None,
+            pos=arrays.positions.ctypes.data_as(int32),
+            n_seq_id=self._ones.ctypes.data_as(int32),
+            seq_id=self._seq_id_pointers.ctypes.data_as(ctypes.POINTER(int32)),
+            logits=arrays.logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    # Work
+
+    def decode(self, num_tokens: int) -> int:
+        """See `Backend.decode`."""
+        self._native_batch.n_tokens = num_tokens
+        return int(lib.llama_decode(self._context, self._native_batch))
+
+    def new_sampler(self, spec: SamplerSpec) -> LlamaSampler:
+        """See `Backend.new_sampler`."""
+        if self._samplers is None:
+            raise AssertionError("the backend is closed")
+        return self._samplers.new(spec)
+
+    def logprobs(self, row: int, token: int, num_top: int) -> tuple[float, list[tuple[int, float]]]:
+        """See `Backend.logprobs`."""
+        logits = lib.llama_get_logits_ith(self._context, row)
+        view = np.ctypeslib.as_array(logits, (self.vocabulary.n_vocab,))
+        return log_probabilities(view, token, num_top)
+
+    def interrupt(self) -> None:
+        """See `Backend.interrupt`."""
+        log.expects_abort = True
+        self._flag[0] = b"x"
+
+    def clear_interrupt(self) -> None:
+        """See `Backend.clear_interrupt`."""
+        self._flag[0] = b"\0"
+        log.expects_abort = False
+
+    # Memory
+
+    def seq_rm(self, seq_id: int, start: int) -> bool:
+        """See `Backend.seq_rm`."""
+        return bool(lib.llama_memory_seq_rm(self._cells, seq_id, start, -1))
+
+    def seq_cp(self, source: int, target: int, start: int, end: int) -> None:
+        """See `Backend.seq_cp`."""
+        part = (-1, -1) if self.memory.kind is MemoryKind.RECURRENT else (start, end)
+        lib.llama_memory_seq_cp(self._cells, source, target, *part)
+
+    def seq_pos_min(self, seq_id: int) -> int:
+        """See `Backend.seq_pos_min`."""
+        return int(lib.llama_memory_seq_pos_min(self._cells, seq_id))
+
+    def seq_pos_max(self, seq_id: int) -> int:
+        """See `Backend.seq_pos_max`."""
+        return int(lib.llama_memory_seq_pos_max(self._cells, seq_id))
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        if self._samplers is not None:
+            self._samplers.close()
+            self._samplers = None
+        if self._context is not None:
+            lib.llama_free(self._context)
+            self._context = None
+        if self._model is not None:
+            lib.llama_model_free(self._model)
+            self._model = None

@@ -1,0 +1,114 @@
+"""Text to tokens and back, through llama.cpp's vocabulary.
+
+Promises: any thread may call `tokenize`, `detokenize` and `piece`. Leaves to others: whole prompts
+(`engine.prompt`), characters out of pieces (`engine.detokenizer`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp as lib
+
+from gguf_widgets.core.engine.backend import Vocabulary
+from gguf_widgets.core.errors import InvalidValueError
+
+__all__ = ["LlamaVocabulary"]
+
+
+class LlamaVocabulary:
+    """A model's vocabulary.
+
+    Attributes
+    ----------
+    handle : the native vocabulary
+    facts : Vocabulary
+    suppressed : dict of int to float
+        The tokens that the model's own file forbids, as biases.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.handle = lib.llama_model_get_vocab(model)
+        self.facts = _read(self.handle)
+        self.suppressed = _suppressed(self.handle)
+        self._pieces: list[bytes | None] = [None] * self.facts.n_vocab
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        """See `Backend.tokenize`."""
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidValueError(
+                f"The text holds half a character (a lone surrogate) at place {error.start}."
+            ) from error
+        size = len(data) + 8
+        if size > 2**31 - 1:
+            raise InvalidValueError(f"The text is {len(data)} bytes long; 2 GiB is the limit.")
+        while True:
+            tokens = (ctypes.c_int32 * size)()
+            count = lib.llama_tokenize(
+                self.handle, data, len(data), tokens, size, False, parse_special
+            )
+            if count >= 0:
+                return tokens[:count]
+            size = -count
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool) -> str:
+        """See `Backend.detokenize`."""
+        native = (ctypes.c_int32 * len(tokens))(*tokens)
+        size = 16 * len(tokens) + 16
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = lib.llama_detokenize(
+                self.handle, native, len(tokens), buffer, size, not special, special
+            )
+            if count >= 0:
+                return buffer.raw[:count].decode("utf-8", "replace")
+            size = -count
+
+    def piece(self, token: int) -> bytes:
+        """See `Backend.token_to_piece`."""
+        piece = self._pieces[token]
+        if piece is None:
+            piece = self._pieces[token] = _piece(self.handle, token, special=False)
+        return piece
+
+
+def _piece(vocab: Any, token: int, *, special: bool) -> bytes:
+    size = 64
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        count = lib.llama_token_to_piece(vocab, token, buffer, size, 0, special)
+        if count >= 0:
+            return buffer.raw[:count]
+        size = -count
+
+
+def _read(vocab: Any) -> Vocabulary:
+    n_vocab = lib.llama_vocab_n_tokens(vocab)
+    bos, eos = lib.llama_vocab_bos(vocab), lib.llama_vocab_eos(vocab)
+
+    def text(token: int) -> str:
+        return _piece(vocab, token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+
+    # These are read in a prompt only with parse_special; user-defined tokens always are.
+    only_special = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+    control = (t for t in range(n_vocab) if lib.llama_vocab_get_attr(vocab, t) & only_special)
+    return Vocabulary(
+        n_vocab=n_vocab,
+        bos=bos,
+        eos=eos,
+        bos_text=text(bos),
+        eos_text=text(eos),
+        add_bos=lib.llama_vocab_get_add_bos(vocab),
+        control_texts=tuple(filter(None, map(text, control))),
+        eog=frozenset(t for t in range(n_vocab) if lib.llama_vocab_is_eog(vocab, t)),
+    )
+
+
+def _suppressed(vocab: Any) -> dict[int, float]:
+    count = ctypes.c_int32(0)
+    tokens = lib.llama_vocab_get_suppress_tokens(vocab, ctypes.byref(count))
+    return dict.fromkeys(tokens[: count.value], float("-inf")) if tokens and count.value else {}
