@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from gguf_widgets.core.conversation_input import Conversation, check_text, to_messages
 from gguf_widgets.core.errors import InvalidValueError, WorkerError
 from gguf_widgets.core.format import format_bytes
 from gguf_widgets.core.text_stream import AsyncTextStream, TextStream
-from gguf_widgets.core.types import LoadSettings, ModelInfo, Reply, SamplingSettings
+from gguf_widgets.core.types import LoadSettings, ModelInfo, Priority, Reply, SamplingSettings
 from gguf_widgets.core.worker import protocol
 from gguf_widgets.core.worker.client import Progress, WorkerClient
 from gguf_widgets.core.worker.link import WorkerLink
@@ -32,12 +32,15 @@ T = TypeVar("T")
 # Tokenizing and rendering take milliseconds; a template has its own, shorter limit in the worker.
 _CALL_TIMEOUT_S = 120.0
 
+_MAX_CHOICES = 256
+
 
 class Model:
     """A model that answers; made by `gguf_widgets.load` or `ModelManager.load`.
 
-    The sampling keywords (``temperature``, ``max_tokens``, ``seed``, ``stop``, ...) are the fields
-    of `SamplingSettings`; an unknown one is refused.
+    The sampling keywords (``temperature``, ``max_tokens``, ``seed``, ``stop``, ``schema``, ...) are
+    the fields of `SamplingSettings`; an unknown one is refused. Besides them each of these calls
+    takes ``priority="batch"``: let everybody go first who is waiting for an answer.
 
     Parameters
     ----------
@@ -150,6 +153,38 @@ class Model:
         """
         return self._open(*self._chat_request(conversation, sampling))
 
+    def choices(self, conversation: Conversation, n: int, **sampling: Any) -> list[Reply]:
+        """Answer a conversation `n` times, side by side; the prompt is computed once.
+
+        Parameters
+        ----------
+        conversation : str or list of messages
+        n : int
+            1 to 256.
+        **sampling
+            As for `chat`. The choices take the seeds ``seed``, ``seed + 1``, ...; each reply says
+            which one was its own. With temperature 0 they are all alike.
+
+        Returns
+        -------
+        list of Reply
+            In the order of the seeds. Errors as for `chat`; if one choice fails, the others are
+            taken back.
+        """
+        if not 1 <= n <= _MAX_CHOICES:
+            raise InvalidValueError(f"n is {n}; it must be from 1 to {_MAX_CHOICES}.", value=n)
+        prompt, settings, priority = self._chat_request(conversation, sampling)
+        streams: list[TextStream] = []
+        try:
+            for number in range(n):
+                # 2**32 - 1 would mean "draw one".
+                seed = None if settings.seed is None else (settings.seed + number) % (2**32 - 1)
+                streams.append(self._open(prompt, settings.replace(seed=seed), priority))
+            return [stream.result() for stream in streams]
+        finally:
+            for stream in streams:
+                stream.close()
+
     def complete(self, text: str, **sampling: Any) -> Reply:
         """Continue a raw text, without a chat template; errors as for `chat`."""
         return self.stream_completion(text, **sampling).result()
@@ -164,13 +199,13 @@ class Model:
 
     def astream(self, conversation: Conversation, **sampling: Any) -> AsyncTextStream:
         """Do what `stream` does, for ``async for``."""
-        prompt, settings = self._chat_request(conversation, sampling)
-        return AsyncTextStream(lambda: self._open(prompt, settings))
+        request = self._chat_request(conversation, sampling)
+        return AsyncTextStream(lambda: self._open(*request))
 
     async def acomplete(self, text: str, **sampling: Any) -> Reply:
         """Do what `complete` does without blocking."""
-        prompt, settings = _raw_request(text, sampling)
-        return await AsyncTextStream(lambda: self._open(prompt, settings)).result()
+        request = _raw_request(text, sampling)
+        return await AsyncTextStream(lambda: self._open(*request)).result()
 
     # --- tokens ---
 
@@ -299,15 +334,15 @@ class Model:
 
     # --- inside ---
 
-    def _chat_request(
-        self, conversation: Conversation, sampling: dict[str, Any]
-    ) -> tuple[Prompt, SamplingSettings]:
+    def _chat_request(self, conversation: Conversation, sampling: dict[str, Any]) -> _Request:
         prompt = Prompt(messages=to_messages(conversation), chat_template=self._chat_template)
-        return prompt, SamplingSettings.from_keywords(**sampling)
+        return _Request(prompt, *_settings(sampling))
 
-    def _open(self, prompt: Prompt, sampling: SamplingSettings) -> TextStream:
+    def _open(self, prompt: Prompt, sampling: SamplingSettings, priority: Priority) -> TextStream:
         def make(request_id: str) -> protocol.Generate:
-            return protocol.Generate(request_id=request_id, prompt=prompt, sampling=sampling)
+            return protocol.Generate(
+                request_id=request_id, prompt=prompt, sampling=sampling, priority=priority
+            )
 
         return self._with_client(lambda client: TextStream(client, make))
 
@@ -338,8 +373,26 @@ class Model:
         return use(self._link.client())
 
 
-def _raw_request(text: str, sampling: dict[str, Any]) -> tuple[Prompt, SamplingSettings]:
+class _Request(NamedTuple):
+    prompt: Prompt
+    sampling: SamplingSettings
+    priority: Priority
+
+
+def _raw_request(text: str, sampling: dict[str, Any]) -> _Request:
     check_text(text, "The text")
     if not text:
         raise InvalidValueError("The text is empty: there is nothing to continue.")
-    return Prompt(text=text), SamplingSettings.from_keywords(**sampling)
+    return _Request(Prompt(text=text), *_settings(sampling))
+
+
+def _settings(keywords: dict[str, Any]) -> tuple[SamplingSettings, Priority]:
+    """Tell the sampling settings from what else a call may say."""
+    keywords = dict(keywords)
+    wanted = keywords.pop("priority", Priority.INTERACTIVE)
+    if wanted not in list(Priority):
+        raise InvalidValueError(
+            f"priority is {wanted!r}; it can be {' or '.join(map(repr, map(str, Priority)))}.",
+            value=str(wanted),
+        )
+    return SamplingSettings.from_keywords(**keywords), Priority(wanted)

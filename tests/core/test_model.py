@@ -375,3 +375,30 @@ def test_it_shows_itself_without_letting_names_become_html(manager: ModelManager
         assert model.load_notes
         assert model.load_notes[0].startswith("Demo mode")
     assert not model.loaded
+
+
+def test_choices_have_seeds_of_their_own_and_compute_their_prompt_once(model: Model) -> None:
+    replies = model.choices(STORY, 3, seed=5, max_tokens=4)
+    assert [reply.seed for reply in replies] == [5, 6, 7]
+    cached = sorted(reply.usage.num_cached_tokens for reply in replies)
+    assert cached[0] == 0
+    assert cached[1] == replies[0].usage.num_prompt_tokens - 1
+    for n in (0, 257):
+        with pytest.raises(InvalidValueError, match=f"n is {n}; it must be from 1 to 256"):
+            model.choices(STORY, n)
+    assert _idle(model)
+
+
+def test_a_request_says_whether_somebody_waits_for_it(model: Model) -> None:
+    assert model.chat("Hello", priority="batch", max_tokens=2).usage.num_completion_tokens == 2
+    with pytest.raises(InvalidValueError, match="'urgent'; it can be 'interactive' or 'batch'"):
+        model.chat("Hello", priority="urgent")
+
+
+def test_log_probabilities_come_with_the_text_that_they_are_of(model: Model) -> None:
+    stream = model.stream(STORY, logprobs=1, max_tokens=12)
+    pieces = list(stream)
+    reply = stream.reply
+    assert [one.text for piece in pieces for one in piece.logprobs] == list(reply.text)
+    assert [one.text for one in reply.logprobs or []] == list(reply.text)
+    assert model.chat(STORY, max_tokens=1).logprobs is None

@@ -44,6 +44,7 @@ from gguf_widgets.core.types import (
     Message,
     ModelInfo,
     PrefillProgress,
+    Priority,
     SamplingSettings,
     TextDelta,
 )
@@ -128,6 +129,7 @@ class Generate(_Message, frozen=True, kw_only=True, tag=True):
     request_id: str
     prompt: Prompt
     sampling: SamplingSettings
+    priority: Priority = Priority.INTERACTIVE
 
 
 class Tokenize(_Message, frozen=True, kw_only=True, tag=True):

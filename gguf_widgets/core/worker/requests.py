@@ -99,6 +99,7 @@ class Requests:
                 client_id=connection.client_id or "",
                 prompt_tokens=self._model.prompt_tokens(prompt),
                 sampling=self._model.sampling_for(prompt, sampling),
+                priority=message.priority,
             )
 
         self._start(connection, message.request_id, prepare, self._to_engine, seed=sampling.seed)

@@ -1,0 +1,215 @@
+"""Who gets a slot and what is not computed again, on scripted replies."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+from support.histories import ask, assert_accounts_agree, assert_nothing_left, expected_text, make
+from support.histories import run as run_to_end
+
+from gguf_widgets.core.engine.scripted import EOS, Fault
+from gguf_widgets.core.types import Finished
+
+TEMPLATE = list(range(1, 61)) * 2  # 120 tokens
+
+
+def row(number: int, length: int = 10) -> list[int]:
+    return [*TEMPLATE, *[number % 60 + 1] * length]
+
+
+class Counted:
+    """Counts the tokens that the backend computes, by nothing but looking at the batches."""
+
+    def __init__(self) -> None:
+        self.num_tokens = 0
+        self.batches: list[list[tuple[int, int, int]]] = []
+
+    def __call__(self, rows) -> Fault | None:
+        self.num_tokens += len(rows)
+        self.batches.append(rows)
+        return None
+
+
+def run(engine) -> dict:
+    return {name: events[-1].reply for name, events in run_to_end(engine).items()}
+
+
+@pytest.mark.parametrize("can_cut", [True, False])
+@pytest.mark.parametrize("batch", [True, False])
+def test_a_template_is_computed_once_for_rows_that_come_together(can_cut, batch):
+    counted = Counted()
+    engine = make(n_ctx=1024, n_batch=64, n_seq_max=8, can_cut=can_cut, fault=counted)
+    for number in range(8):
+        ask(engine, str(number), row(number), batch=batch, max_tokens=3)
+    replies = run(engine)
+    for number in range(8):
+        assert replies[str(number)].text == expected_text(row(number), 3, 1024)
+        assert replies[str(number)].usage.num_cached_tokens == (0 if number == 0 else 120)
+    assert counted.num_tokens < 120 + 8 * (10 + 3)
+
+
+def test_a_template_is_computed_once_for_any_number_of_rows():
+    counted = Counted()
+    engine = make(n_ctx=512, n_batch=64, n_seq_max=4, fault=counted)
+    for number in range(100):
+        ask(engine, str(number), row(number), batch=True, max_tokens=3)
+    replies = run(engine)
+    for number in range(100):
+        assert replies[str(number)].text == expected_text(row(number), 3, 512)
+    assert counted.num_tokens < 120 + 100 * (10 + 3)
+    # What stays is the template, once; not a hundred rows.
+    assert engine._cache.num_kept_cells <= 133
+    assert_nothing_left(engine)
+
+
+def test_a_table_that_is_asked_row_by_row_finds_its_template_again():
+    counted = Counted()
+    engine = make(n_ctx=512, n_batch=64, fault=counted)
+    for number in range(20):
+        ask(engine, str(number), row(number), max_tokens=3)
+        run(engine)
+    assert counted.num_tokens < 120 + 20 * (10 + 3)
+
+
+def test_choices_of_one_prompt_compute_it_once():
+    engine = make(n_ctx=512, n_batch=64, n_seq_max=4)
+    for number in range(4):
+        ask(engine, str(number), TEMPLATE, max_tokens=3, seed=number)
+    cached = sorted(reply.usage.num_cached_tokens for reply in run(engine).values())
+    assert cached == [0, 119, 119, 119]  # the last token's logits are wanted by each
+
+
+def test_an_earlier_turn_that_is_edited_keeps_what_is_before_it_and_both_branches_stay():
+    engine = make(n_ctx=1024, n_batch=64)
+    first = [*TEMPLATE, *[7] * 40]
+    edited = [*TEMPLATE, *[8] * 40]
+    ask(engine, "first", first, max_tokens=5)
+    run(engine)
+    ask(engine, "edited", edited, max_tokens=5)
+    assert run(engine)["edited"].usage.num_cached_tokens == 120
+    for name, prompt in (("first", first), ("edited", edited)):
+        ask(engine, name, [*prompt, 9], max_tokens=5)
+        assert run(engine)[name].usage.num_cached_tokens == 160
+
+
+def test_the_kept_prefix_that_was_used_longest_ago_leaves_first():
+    engine = make(n_ctx=400, n_batch=64)
+    prompts = {name: [number] * 60 for number, name in enumerate("abc", start=1)}
+    for name in "abca":  # a is used again, so b is the oldest
+        ask(engine, name, prompts[name], max_tokens=1)
+        run(engine)
+    ask(engine, "large", [9] * 70, max_tokens=1)
+    run(engine)
+    kept = {}
+    for name in "bca":
+        match = engine._cache.find([*prompts[name], 50])
+        kept[name] = match.length
+    assert kept == {"b": 0, "c": 60, "a": 60}
+
+
+def test_a_follower_does_not_wait_for_a_leader_that_has_gone():
+    engine = make(n_ctx=1024, n_batch=16, n_seq_max=4)
+    for name in "abc":
+        ask(engine, name, row(ord(name)), max_tokens=3)
+    engine.step()
+    assert [one.leader is not None for one in engine._running] == [False, True, True]
+    engine.abort("a")
+    replies = run(engine)
+    for name in "bc":
+        assert replies[name].text == expected_text(row(ord(name)), 3, 1024)
+    assert replies["b"].usage.num_cached_tokens == 16  # what the first had computed is not lost
+    assert replies["c"].usage.num_cached_tokens == 120
+
+
+def test_nobody_who_waits_for_an_answer_follows_a_row_of_a_table():
+    engine = make(n_ctx=1024, n_batch=16, n_seq_max=4)
+    ask(engine, "row", row(1), batch=True, max_tokens=3)
+    engine.step()
+    ask(engine, "person", row(2), max_tokens=3)
+    engine.step()
+    person = next(one for one in engine._running if one.request_id == "person")
+    assert person.leader is None
+
+
+def test_somebody_who_waits_gets_a_slot_though_a_table_has_them_all():
+    counted = Counted()
+    engine = make(n_ctx=2048, n_batch=64, n_seq_max=4, script=lambda *_: 97, fault=counted)
+    for number in range(12):
+        ask(engine, f"row {number}", [number + 1] * 50, client="table", batch=True, max_tokens=60)
+    for _ in range(10):
+        engine.step()
+    ask(engine, "person", [40] * 20, client="person", max_tokens=5)
+    before = [one.request_id for one in engine._running]
+    events = engine.step()
+    assert "person" in [one.request_id for one in engine._running]
+    assert before == [f"row {n}" for n in range(4)]  # the youngest of them has given way
+    assert "row 3" in [one.request_id for one in engine._waiting]
+    ends = [e.request_id for e in events if isinstance(e, Finished)]
+    computed = counted.num_tokens
+    for _ in range(6):
+        ends += [e.request_id for e in engine.step() if isinstance(e, Finished)]
+        assert_accounts_agree(engine)
+    assert ends == ["person"]
+    replies = run(engine)
+    assert all(reply.text == "a" * 60 for name, reply in replies.items() if name != "person")
+    # What it had computed was still there when it came back.
+    assert counted.num_tokens - computed < 12 * (50 + 60) - 4 * (50 + 5)
+    assert engine.stats().num_preemptions == 1
+
+
+def test_a_table_comes_to_its_end_beside_people_who_never_stop_asking():
+    engine = make(n_ctx=1024, n_batch=32, n_seq_max=3, script=lambda *_: 97)
+    for number in range(6):
+        ask(engine, f"row {number}", [number + 1] * 30, client="table", batch=True, max_tokens=20)
+    ended, number = [], 0
+    while sum(name.startswith("row") for name in ended) < 6:
+        assert number < 3000
+        while sum(one.client_id != "table" for one in engine._by_id.values()) < 6:
+            ask(engine, f"person {number}", [50] * 10, client=f"p{number % 3}", max_tokens=5)
+            number += 1
+        ended += [e.request_id for e in engine.step() if isinstance(e, Finished)]
+    # It had some places of each eight, and people had the others.
+    assert number > 40
+
+
+def test_clients_are_served_alike_though_one_asks_for_much_more():
+    engine = make(n_ctx=4096, n_batch=32, n_seq_max=2, script=lambda *_: 97)
+    for number in range(60):
+        ask(engine, f"greedy {number}", [1 + number % 50] * 100, client="greedy", max_tokens=40)
+    for number in range(10):
+        ask(engine, f"modest {number}", [1 + number % 50] * 10, client="modest", max_tokens=40)
+    order = []
+    while engine.has_work:
+        order += [e.request_id for e in engine.step() if isinstance(e, Finished)]
+    last_modest = max(place for place, name in enumerate(order) if name.startswith("modest"))
+    assert last_modest < 18  # ten requests, each about half as costly: before ten of the others
+
+
+def test_a_repeatable_request_is_computed_the_same_way_whatever_runs_beside_it():
+    def batches_of(engine, counted, name) -> list[list[tuple[int, int]]]:
+        found = defaultdict(int)
+        slot, mine = None, []
+        while engine.has_work:
+            before = len(counted.batches)
+            engine.step()
+            slot = next((o.slot for o in engine._running if o.request_id == name), slot)
+            for rows in counted.batches[before:]:
+                own = [(token, position) for token, position, s in rows if s == slot]
+                if own:
+                    assert len(own) == len(rows)  # nobody else is in the batch
+                    mine.append(own)
+                    found[len(own)] += 1
+        return mine
+
+    alone, among = Counted(), Counted()
+    script = lambda tokens, n: 97 if len(tokens) - n < 30 else EOS  # noqa: E731
+    quiet = make(n_ctx=2048, n_batch=32, n_seq_max=8, script=script, fault=alone)
+    ask(quiet, "x", row(3), repeatable=True)
+    busy = make(n_ctx=2048, n_batch=32, n_seq_max=8, script=script, fault=among)
+    ask(busy, "before", row(3))
+    run(busy)
+    ask(busy, "x", row(3), repeatable=True)
+    for number in range(7):
+        ask(busy, str(number), row(number))
+    assert batches_of(quiet, alone, "x") == batches_of(busy, among, "x")
