@@ -226,8 +226,13 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
     n_threads : int or None
         Compute threads.
     type_k, type_v : str or None
-        The KV cache's number format: "f16", "q8_0", "q4_0", "f32", "bf16".
+        The KV cache's number format: "f16", "bf16", "f32", or, with less memory, "q8_0", "q5_1",
+        "q5_0", "q4_1", "q4_0", "iq4_nl".
     flash_attn : bool or None
+    n_draft : int or None
+        Guess up to so many tokens ahead from what stands in the text already (prompt lookup), where
+        measuring says that it pays; 0 to 64, chosen is 0. Replies that repeat their prompt come
+        quicker; how they go on may then depend on what paid, in the last digits of its logits.
     use_mmap, use_mlock : bool or None
     chat_template : str or None
         A Jinja template used instead of the model's own, or "chatml" for the plain built-in one.
@@ -242,6 +247,7 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
     type_k: str | None = None
     type_v: str | None = None
     flash_attn: bool | None = None
+    n_draft: int | None = None
     use_mmap: bool | None = None
     use_mlock: bool | None = None
     chat_template: str | None = None
@@ -255,6 +261,7 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
             ("n_seq_max", 1, 256),
             ("n_gpu_layers", -1, 100_000),
             ("n_threads", 1, 1024),
+            ("n_draft", 0, 64),
         ):
             _in_range(name, getattr(self, name), low, high)
         for name in ("type_k", "type_v"):
@@ -265,7 +272,7 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 )
 
 
-KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 
 def _in_range(name: str, value: float | None, low: float, high: float) -> None:

@@ -31,19 +31,24 @@ def repeatable(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - a history to repeat, not a secret
 
 
-def next_letter(tokens, num_prompt) -> int:
+def next_letter(tokens, num_prompt, num_letters=26) -> int:
     """A reply that depends on every token before it: wrong memory gives a wrong reply."""
     state = len(tokens)
     for token in tokens:
         state = (state * 31 + token) % 1_000_003
-    return EOS if state % 23 == 0 else 97 + state % 26
+    return EOS if state % 23 == 0 else 97 + state % num_letters
 
 
-def expected_text(prompt, limit, n_ctx) -> str:
+def next_of_two(tokens, num_prompt) -> int:
+    """The same with two letters only, so that some guesses of what comes next are right."""
+    return next_letter(tokens, num_prompt, num_letters=2)
+
+
+def expected_text(prompt, limit, n_ctx, script=next_letter) -> str:
     tokens, text = list(prompt), ""
     limit = min(limit or n_ctx, max(1, n_ctx - len(prompt)))
     while len(text) < limit:
-        token = next_letter(tokens, 0)
+        token = script(tokens, 0)
         if token == EOS:
             break
         tokens.append(token)
@@ -51,8 +56,8 @@ def expected_text(prompt, limit, n_ctx) -> str:
     return text
 
 
-def make(n_ctx=256, n_batch=32, n_seq_max=4, script=next_letter, **more) -> Engine:
-    load = LoadSettings(n_ctx=n_ctx, n_batch=n_batch, n_seq_max=n_seq_max)
+def make(n_ctx=256, n_batch=32, n_seq_max=4, script=next_letter, n_draft=0, **more) -> Engine:
+    load = LoadSettings(n_ctx=n_ctx, n_batch=n_batch, n_seq_max=n_seq_max, n_draft=n_draft)
     return Engine(ScriptedBackend(load, script, **more))
 
 
@@ -141,12 +146,16 @@ def play(seed: int, *, can_cut: bool, fault_rate: float, large: bool) -> Engine:
     n_ctx = rng.choice([16, 40, 100, 400] if large else [16, 30, 60])
     n_batch = rng.choice([1, 3, 16, 64])
     faults = Faults(rng, fault_rate, n_batch)
+    n_draft = rng.choice([0, 0, 3])
+    script = next_of_two if n_draft else next_letter
     engine = make(
+        script=script,
         n_ctx=n_ctx,
         n_batch=n_batch,
         n_seq_max=rng.choice([1, 2, 5]),
         can_cut=can_cut,
         kept_slots=rng.choice([0, 1, 8]),
+        n_draft=n_draft,
         fault=faults,
     )
     templates = [
@@ -190,9 +199,9 @@ def play(seed: int, *, can_cut: bool, fault_rate: float, large: bool) -> Engine:
 
     assert set(events) == set(asked)
     for name, (prompt, limit) in asked.items():
-        _check_end(
-            events[name], prompt, limit, n_ctx, faulty=fault_rate > 0, aborted=name in aborted
-        )
+        whole = expected_text(prompt, limit, n_ctx, script)
+        faulty, stopped = fault_rate > 0, name in aborted
+        _check_end(events[name], prompt, whole, faulty=faulty, aborted=stopped)
     faults.rate = 0
     assert_nothing_left(engine)
     return engine
@@ -213,10 +222,9 @@ def _prompt(rng, n_ctx, templates, earlier) -> list[int]:
     return prompt
 
 
-def _check_end(events, prompt, limit, n_ctx, *, faulty, aborted) -> None:
+def _check_end(events, prompt, whole, *, faulty, aborted) -> None:
     assert_well_formed(events)
     end = events[-1]
-    whole = expected_text(prompt, limit, n_ctx)
     if isinstance(end, Failed):
         assert POISON in prompt or faulty
         if POISON not in prompt:  # an injected "no room" may end even a lone sequence

@@ -122,12 +122,14 @@ class MemoryKind(Enum):
 class Memory(NamedTuple):
     """A context's memory.
 
-    `n_slots` counts the ``seq_id``s, at least as many as sequences run at once; `window` is how far
-    a sliding window looks back, in tokens.
+    `n_slots` counts the ``seq_id``s, at least as many as sequences run at once; `n_outputs` the
+    rows of a batch whose next token can be asked for; `window` is how far a sliding window looks
+    back, in tokens.
     """
 
     kind: MemoryKind
     n_slots: int
+    n_outputs: int
     window: int = 0
 
 

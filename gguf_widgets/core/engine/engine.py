@@ -32,30 +32,26 @@ from gguf_widgets.core.engine import scheduler
 from gguf_widgets.core.engine.backend import Backend, DecodeStatus, SamplerSpec
 from gguf_widgets.core.engine.detokenizer import Detokenizer
 from gguf_widgets.core.engine.kv_cache import KVCache
+from gguf_widgets.core.engine.lookup import DraftPolicy
+from gguf_widgets.core.engine.output import Output
 from gguf_widgets.core.engine.placement import Placement
 from gguf_widgets.core.engine.prompt import PromptPart, tokenize_prompt
 from gguf_widgets.core.engine.request_check import check_request, check_tokens
 from gguf_widgets.core.engine.sampler import choose_seed
 from gguf_widgets.core.engine.sequence import Sequence
+from gguf_widgets.core.engine.writer import Writer
 from gguf_widgets.core.errors import (
     ContextOverflowError,
     DecodeError,
     GgufWidgetsError,
     InvalidValueError,
-    to_wire,
 )
 from gguf_widgets.core.types import (
     EngineStats,
-    Failed,
-    Finished,
     FinishReason,
     GenerateRequest,
     GenerationEvent,
     LoadSettings,
-    PrefillProgress,
-    TextDelta,
-    TokenChance,
-    TokenLogprob,
 )
 
 __all__ = ["Engine"]
@@ -88,14 +84,15 @@ class Engine:
         self._placement = Placement(self._cache, n_seq_max)
         self._running = self._placement.running
         self._waiting = self._placement.waiting
-        self._eog = backend.vocabulary.eog
-        self._totals = [0, 0, 0]  # tokens: prompts computed, prompts taken over, replies
+        self._output = Output()
+        self._writer = Writer(backend, self._output)
+        self._num_prefilled = self._num_cached = 0  # tokens, of all requests
+        self._drafts = DraftPolicy(self.settings.n_draft or 0)
         self._pace = scheduler.PrefillPace(n_batch)
         self._counting = np.arange(n_ctx + 1, dtype=np.int32)
         self._order = itertools.count()
         self._num_steps = 0
         self._by_id: dict[str, Sequence] = {}
-        self._events: list[GenerationEvent] = []
         self._closed = False
         self._interrupt_lock = threading.Lock()
         self._interrupt_wanted = self._interruptible = False
@@ -103,11 +100,10 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether `step` has something to do or to report."""
-        return bool(self._events or self._running or self._waiting)
+        return bool(self._output or self._running or self._waiting)
 
     def stats(self) -> EngineStats:
         """Count what is going on."""
-        prompt, cached, completion = self._totals
         return EngineStats(
             num_running=len(self._running),
             num_waiting=len(self._waiting),
@@ -115,9 +111,9 @@ class Engine:
             num_cells=self._n_ctx,
             num_cells_kept=self._cache.num_kept_cells,
             num_preemptions=self._placement.num_preemptions,
-            total_prompt_tokens=prompt,
-            total_cached_tokens=cached,
-            total_completion_tokens=completion,
+            total_prompt_tokens=self._num_prefilled,
+            total_cached_tokens=self._num_cached,
+            total_completion_tokens=self._writer.num_written,
         )
 
     # Requests
@@ -238,6 +234,8 @@ class Engine:
             self._placement.admit(self._start)
         if self._running:
             self._placement.catch_up()
+            if self.settings.n_draft:
+                self._guess()
             chunks = self._plan()
             started = perf_counter()
             status = self._decode(chunks)
@@ -246,8 +244,7 @@ class Engine:
                 self._advance(chunks, started)
             else:
                 self._recover(status, chunks)
-        events, self._events = self._events, []
-        return events
+        return self._output.take()
 
     def _start(self, sequence: Sequence) -> None:
         """Prepare a sequence that has got a slot."""
@@ -263,6 +260,18 @@ class Engine:
             )
         except GgufWidgetsError as error:
             self._fail(sequence, error)
+
+    def _guess(self) -> None:
+        """Guess how the replies go on, where that pays."""
+        decoding = [one for one in self._running if one.is_decoding and not one.is_alone]
+        if not self._cache.can_cut:  # a wrong guess could not be taken back
+            return
+        length = self._drafts.length(len(decoding)) if decoding else 0
+        rows = self.backend.memory.n_outputs - len(decoding)
+        for sequence in decoding:
+            most = min(length, rows, sequence.max_output - sequence.num_output - 1)
+            sequence.draft = sequence.ngrams.guess(sequence.tokens, most) if most > 0 else []
+            rows -= len(sequence.draft)
 
     def _plan(self) -> list[scheduler.Chunk]:
         """Plan a batch, making room for it first; never empty while something runs."""
@@ -328,10 +337,10 @@ class Engine:
 
     def _advance(self, chunks: list[scheduler.Chunk], started: float) -> None:
         """Take in a batch that went well: count its tokens, sample where a row asked for it."""
-        num_prefilled = 0
-        row = -1
+        seconds = perf_counter() - started
+        num_prefilled = num_rows = 0
         for sequence, start, count, draft in chunks:
-            row += count
+            num_rows += count + len(draft)
             self._cache.grow(sequence.slot, count + len(draft))
             sequence.num_computed = start + count
             sequence.last_step = self._num_steps
@@ -339,68 +348,40 @@ class Engine:
             if count > 1 or not sequence.num_output:
                 num_prefilled += count
                 self._placement.service.charge(sequence.client_id, count, 0)
-            if sequence.num_computed < len(sequence.tokens):
-                if not sequence.num_output:
-                    self._report_prefill(sequence)
-                continue
-            self._write(sequence, row)
-            row += len(draft)
+            if sequence.num_computed == len(sequence.tokens):
+                self._write(sequence, num_rows - 1 - len(draft), draft)
+            elif not sequence.num_output:
+                self._output.prefilled(sequence)
         if num_prefilled:
-            self._totals[0] += num_prefilled
-            self._pace.observe(num_prefilled, perf_counter() - started)
+            self._num_prefilled += num_prefilled
+            self._pace.observe(num_prefilled, seconds)
+        else:
+            self._drafts.observe_step(num_rows, seconds)
 
-    def _write(self, sequence: Sequence, row: int) -> None:
-        """Sample a sequence's next token from a row, and say what came of it."""
-        sampler = sequence.sampler
-        if sampler is None:
-            raise AssertionError("a running sequence has no sampler")
+    def _write(self, sequence: Sequence, row: int, draft: tuple[int, ...]) -> None:
+        """Let a sequence go on by the token of a row, and as far as its guesses were right."""
+        before = sequence.num_output
+        if sequence.first_token is None:
+            self._num_cached += sequence.num_cached
         try:
-            if sequence.num_output >= sequence.request.sampling.min_tokens:
-                token = sampler.sample(row)
-            else:
-                token = sampler.sample(row, may_end=False)
+            reason = self._writer.write(sequence, row)
+            for guess in draft:
+                if reason is not None or sequence.tokens[-1] != guess:
+                    break
+                row += 1
+                sequence.num_computed += 1
+                reason = self._writer.write(sequence, row)
         except GgufWidgetsError as error:
             self._fail(sequence, error)
             return
-        now = perf_counter()
-        if sequence.first_token is None:
-            sequence.first_token = now
-            self._totals[1] += sequence.num_cached
-        if not 0 <= token < self.backend.vocabulary.n_vocab:
-            self._fail(sequence, DecodeError(f"The model chose token {token}, which it has not."))
-            return
-        if token in self._eog:
-            self._finish(sequence, FinishReason.STOP, now)
-            return
-        self._append(sequence, token, row, now)
-
-    def _append(self, sequence: Sequence, token: int, row: int, now: float) -> None:
-        """Add a token to its sequence, and the text that it completes to the events."""
-        sequence.tokens.append(token)
-        sequence.num_output += 1
-        self._totals[2] += 1
-        self._placement.service.charge(sequence.client_id, 0, 1)
-        if sequence.request.sampling.logprobs is not None:
-            self._note_logprobs(sequence, token, row, sequence.request.sampling.logprobs)
-        text = sequence.detokenizer.feed(self.backend.token_to_piece(token))
-        if text:
-            self._emit_text(sequence, text)
-        if sequence.detokenizer.stop_string is not None:
-            self._finish(sequence, FinishReason.STOP, now)
-        elif sequence.num_output >= sequence.max_output:
-            self._finish(sequence, FinishReason.LENGTH, now)
-
-    def _note_logprobs(self, sequence: Sequence, token: int, row: int, num_top: int) -> None:
-        logprob, top = self.backend.logprobs(row, token, num_top)
-
-        def text(token: int) -> str:
-            return self.backend.detokenize([token], special=True)
-
-        sequence.logprobs.append(
-            TokenLogprob(
-                token, text(token), logprob, [TokenChance(one, text(one), p) for one, p in top]
-            )
-        )
+        written = sequence.num_output - before
+        self._placement.service.charge(sequence.client_id, 0, written)
+        if draft:
+            self._drafts.observe_guess(len(draft), max(0, written - 1))
+            sequence.draft = []
+            sequence.num_computed = self._cache.cut(sequence.slot, sequence.num_computed)
+        if reason is not None:
+            self._finish(sequence, reason, perf_counter())
 
     # When a batch fails
 
@@ -453,44 +434,18 @@ class Engine:
                 ),
             )
 
-    # Events and ends
-
-    def _report_prefill(self, sequence: Sequence) -> None:
-        self._events.append(
-            PrefillProgress(
-                request_id=sequence.request_id,
-                num_done=sequence.num_computed,
-                num_total=sequence.num_prompt,
-            )
-        )
-
-    def _emit_text(self, sequence: Sequence, text: str) -> None:
-        sequence.texts.append(text)
-        self._events.append(
-            TextDelta(
-                request_id=sequence.request_id,
-                text=text,
-                num_completion_tokens=sequence.num_output,
-                logprobs=sequence.logprobs[sequence.num_logprobs_sent :],
-            )
-        )
-        sequence.num_logprobs_sent = len(sequence.logprobs)
+    # Ends
 
     def _finish(self, sequence: Sequence, reason: FinishReason, now: float) -> None:
+        self._output.finished(sequence, reason, now)
         self._end(sequence, keep=True)
-        self._events.append(
-            Finished(request_id=sequence.request_id, reply=sequence.reply(reason, now))
-        )
 
     def _fail(self, sequence: Sequence, error: GgufWidgetsError) -> None:
+        self._output.failed(sequence, error)
         self._end(sequence, keep=False)
-        self._events.append(Failed(request_id=sequence.request_id, error=to_wire(error)))
 
     def _end(self, sequence: Sequence, *, keep: bool) -> None:
-        """Say what was held back, and give back all that a sequence has."""
-        text = sequence.detokenizer.finish()
-        if text:
-            self._emit_text(sequence, text)
+        """Give back all that a sequence has."""
         del self._by_id[sequence.request_id]
         self._placement.remove(sequence, keep=keep)
         if sequence.sampler is not None:
@@ -509,5 +464,4 @@ class Engine:
             self.abort(request_id)
         self._closed = True
         self.backend.close()
-        events, self._events = self._events, []
-        return events
+        return self._output.take()

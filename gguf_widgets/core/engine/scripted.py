@@ -123,10 +123,11 @@ class ScriptedBackend:
             control_texts=tuple(_CONTROL),
         )
         n_seq_max = self.settings.n_seq_max or 0
+        n_outputs = n_seq_max + (self.settings.n_draft or 0)
         self.memory = (
-            Memory(MemoryKind.ATTENTION, n_seq_max + kept_slots)
+            Memory(MemoryKind.ATTENTION, n_seq_max + kept_slots, n_outputs)
             if can_cut
-            else Memory(MemoryKind.RECURRENT, n_seq_max)
+            else Memory(MemoryKind.RECURRENT, n_seq_max, n_outputs)
         )
         self.batch = BatchArrays.empty(self.settings.n_batch or 0)
         self.num_open_samplers = 0
@@ -255,6 +256,8 @@ class ScriptedBackend:
             return DecodeStatus.ABORTED
         self._store(rows)
         for row in self.batch.logits[:num_tokens].nonzero()[0].tolist():
+            if len(self._outputs) == self.memory.n_outputs:
+                raise AssertionError("more rows were asked for than there is room for")
             self._outputs[row] = (rows[row][2], rows[row][1] + 1)
         return DecodeStatus.OK
 
@@ -321,6 +324,7 @@ def _effective(settings: LoadSettings) -> LoadSettings:
             "type_k": "f16",
             "type_v": "f16",
             "flash_attn": False,
+            "n_draft": 0,
             "use_mmap": False,
             "use_mlock": False,
             **chosen,

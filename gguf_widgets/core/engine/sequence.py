@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from gguf_widgets.core.engine.backend import Sampler
 from gguf_widgets.core.engine.detokenizer import Detokenizer
+from gguf_widgets.core.engine.lookup import NgramIndex
 from gguf_widgets.core.types import (
     FinishReason,
     GenerateRequest,
@@ -79,6 +80,7 @@ class Sequence:
     num_common: int = 0
     num_preempted: int = 0
     draft: list[int] = field(default_factory=list)
+    ngrams: NgramIndex = field(default_factory=NgramIndex)
     sampler: Sampler | None = None
     started: float | None = None
     first_token: float | None = None

@@ -21,7 +21,7 @@ def test_any_history_ends_every_request_once_with_the_right_text(seed, can_cut, 
 def test_so_does_each_of_many_short_ones():
     # Ordinary loops, not hypothesis: a hundred times as many in the same time. A failure names its
     # seed.
-    num_preempted = num_cached = 0
+    num_preempted = num_cached = num_guessed = 0
     for seed in range(NUM_SHORT):
         can_cut, rate = seed % 3 != 0, (0.0, 0.0, 0.05, 0.3)[seed % 4]
         try:
@@ -30,6 +30,8 @@ def test_so_does_each_of_many_short_ones():
             raise AssertionError(f"history {seed}") from error
         num_preempted += engine.stats().num_preemptions
         num_cached += engine.stats().total_cached_tokens
+        num_guessed += engine._drafts.num_right
     # They are histories worth the name.
     assert num_preempted > NUM_SHORT // 10
     assert num_cached > NUM_SHORT
+    assert num_guessed > NUM_SHORT // 10

@@ -79,6 +79,7 @@ class LlamaBackend:
         self.memory = Memory(
             kind=kind,
             n_slots=lib.llama_n_seq_max(self._context),
+            n_outputs=loading.num_outputs(self._context, self.settings),
             window=lib.llama_model_n_swa(self._model) if kind is MemoryKind.WINDOW else 0,
         )
         self._vocabulary = LlamaVocabulary(self._model)

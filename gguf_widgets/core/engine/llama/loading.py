@@ -17,7 +17,14 @@ from gguf_widgets.core.engine.llama.library import log
 from gguf_widgets.core.errors import InvalidValueError, ModelLoadError
 from gguf_widgets.core.types import LoadSettings
 
-__all__ = ["check_kind", "effective_settings", "load_model", "make_context", "memory_kind"]
+__all__ = [
+    "check_kind",
+    "effective_settings",
+    "load_model",
+    "make_context",
+    "memory_kind",
+    "num_outputs",
+]
 
 # ggml_type
 KV_TYPES = {
@@ -111,7 +118,7 @@ def make_context(model: Any, settings: LoadSettings) -> Any:
     kept = 0 if memory_kind(model) is MemoryKind.RECURRENT else KEPT_SLOTS
     params.n_seq_max = min(n_seq_max + kept, limit)
     # The default keeps room for n_batch rows of n_vocab numbers, 300 MB with a large vocabulary.
-    params.n_outputs_max = params.n_seq_max
+    params.n_outputs_max = params.n_seq_max + (settings.n_draft or 0)  # as `num_outputs` says
     params.n_threads = params.n_threads_batch = settings.n_threads or _usable_cores()
     params.type_k = KV_TYPES[settings.type_k or "f16"]
     params.type_v = KV_TYPES[settings.type_v or "f16"]
@@ -138,6 +145,11 @@ def make_context(model: Any, settings: LoadSettings) -> Any:
     return context
 
 
+def num_outputs(context: Any, settings: LoadSettings) -> int:
+    """Return how many rows of a batch may have logits."""
+    return int(lib.llama_n_seq_max(context)) + (settings.n_draft or 0)
+
+
 def effective_settings(context: Any, asked: LoadSettings) -> LoadSettings:
     """Return what a context ended up with."""
     mmap, mlock = _load_mode(asked)
@@ -152,6 +164,7 @@ def effective_settings(context: Any, asked: LoadSettings) -> LoadSettings:
         type_k=asked.type_k or "f16",
         type_v=asked.type_v or "f16",
         flash_attn=log.flash_attention_chosen if asked.flash_attn is None else asked.flash_attn,
+        n_draft=asked.n_draft or 0,
         use_mmap=mmap,
         use_mlock=mlock,
         chat_template=asked.chat_template,
