@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gguf_widgets.core.manager import ModelManager, load
     from gguf_widgets.core.model import Model
     from gguf_widgets.core.types import FinishReason, ModelInfo, Reply, SamplingSettings
+    from gguf_widgets.core.workers import workers
     from gguf_widgets.dashboard.dashboard import Dashboard
     from gguf_widgets.widgets.chat_box import ChatBox
     from gguf_widgets.widgets.model_picker import ModelPicker
@@ -46,6 +47,7 @@ _HOMES = {
     "load": "gguf_widgets.core.manager",
     "models": "gguf_widgets.core.library",
     "read_header": "gguf_widgets.core.gguf",
+    "workers": "gguf_widgets.core.workers",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "load",
     "models",
     "read_header",
+    "workers",
 ]
 
 

@@ -108,6 +108,15 @@ def _parser() -> argparse.ArgumentParser:
     command = add("models", _models, "List every model that was found.")
     command.add_argument("--json", action="store_true", help="for programs")
 
+    command = add("ps", _ps, "List the models that are running on this machine.")
+    command.add_argument("--json", action="store_true", help="for programs")
+
+    command = add("stop", _stop, "End a running model, whoever uses it, and free its memory.")
+    command.add_argument(
+        "model", nargs="?", help="its name, file or process (default: the only one)"
+    )
+    command.add_argument("--all", action="store_true", help="end every running model")
+
     command = add("doctor", _doctor, "Print what was found here, and what to do about each fault.")
     command.add_argument("--json", action="store_true", help="for programs")
     return parser
@@ -202,6 +211,21 @@ def _models(arguments: argparse.Namespace) -> int:
     else:
         print(f"{found!r}\n\nPut more models (.gguf files) into {models_dir()}")
     return 0
+
+
+def _ps(arguments: argparse.Namespace) -> int:
+    from gguf_widgets.cli_workers import ps
+
+    print(ps(as_json=arguments.json))
+    return 0
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    from gguf_widgets.cli_workers import stop
+
+    text, status = stop(arguments.model, every=arguments.all)
+    print(text)
+    return status
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

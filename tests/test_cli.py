@@ -49,7 +49,7 @@ def run(
 def test_without_a_command_it_explains_itself(person: Home) -> None:
     done = run(person)
     assert done.returncode == 0
-    for command in ("dashboard", "lab", "chat", "inspect", "models", "doctor"):
+    for command in ("dashboard", "lab", "chat", "inspect", "models", "ps", "stop", "doctor"):
         assert command in done.stdout
     version = run(person, "--version")
     assert version.stdout.strip() == f"gguf-widgets {gguf_widgets.__version__}"

@@ -33,6 +33,7 @@ PUBLIC = [
     "load",
     "models",
     "read_header",
+    "workers",
 ]
 
 HEAVY = {"IPython", "anywidget", "ipywidgets", "llama_cpp", "msgspec", "numpy", "pandas", "voila"}

@@ -24,8 +24,10 @@ LAYERS = {
     "gguf_widgets.core.engine.": "engine",
     # The worker process's own half of the boundary, ...
     "gguf_widgets.core.worker.__main__": "server",
+    "gguf_widgets.core.worker.admission": "server",
     "gguf_widgets.core.worker.engine_thread": "server",
     "gguf_widgets.core.worker.loading": "server",
+    "gguf_widgets.core.worker.reception": "server",
     "gguf_widgets.core.worker.requests": "server",
     "gguf_widgets.core.worker.server": "server",
     # ... the notebook's half, and what both speak.
@@ -33,6 +35,7 @@ LAYERS = {
     "gguf_widgets.core.worker.client": "client",
     "gguf_widgets.core.worker.handshake": "client",
     "gguf_widgets.core.worker.link": "client",
+    "gguf_widgets.core.worker.peek": "client",
     "gguf_widgets.core.worker.spawn": "client",
     "gguf_widgets.core.worker": "boundary",
     "gguf_widgets.core.worker.": "boundary",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,12 +32,14 @@ from gguf_widgets.core.errors import (
     WorkerDiedError,
 )
 from gguf_widgets.core.library import DEMO_NAME, ModelLibrary
+from gguf_widgets.core.loaded_models import LoadedModels
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.types import LoadSettings
 from gguf_widgets.core.worker import registry
 from gguf_widgets.core.worker.client import Progress
 from gguf_widgets.core.worker.link import WorkerLink
 from gguf_widgets.core.worker.spec import WorkerSpec, file_identity, printable
+from gguf_widgets.core.workers import WorkerList, workers
 
 __all__ = ["ModelManager", "default_manager", "demo_reason", "load"]
 
@@ -58,6 +61,8 @@ class ModelManager:
         without unloading.
     """
 
+    _all: weakref.WeakSet[ModelManager] = weakref.WeakSet()
+
     def __init__(
         self, library: ModelLibrary | None = None, *, keep_alive: float = KEEP_ALIVE_S
     ) -> None:
@@ -72,6 +77,7 @@ class ModelManager:
         self._links: dict[_Key, WorkerLink] = {}
         self._loads: Counter[WorkerLink] = Counter()  # under way, in how many threads
         self._models: dict[tuple[WorkerLink, str | None], Model] = {}
+        ModelManager._all.add(self)
 
     def load(
         self,
@@ -132,10 +138,22 @@ class ModelManager:
                 raise
             return self._load(name_or_path, path, "scripted", settings, on_progress, force=force)
 
-    def loaded(self) -> list[Model]:
-        """Return the models that are loaded in this process, oldest first."""
+    def loaded(self) -> LoadedModels:
+        """Return the models that are loaded in this process, oldest first.
+
+        Returns
+        -------
+        LoadedModels
+            A list of `Model` that shows workers, clients, sequences, cells in use and memory.
+        """
         with self._lock:
-            return [model for model in self._models.values() if model.loaded]
+            return LoadedModels(
+                (model, link) for (link, _), model in self._models.items() if model.loaded
+            )
+
+    def workers(self) -> WorkerList:
+        """Return every process of yours on this machine that runs a model; see `workers`."""
+        return workers()
 
     def is_running(
         self,
@@ -345,6 +363,18 @@ def _look_again(path: Path, backend: str, requested: LoadSettings, error: GgufWi
             f"{reason.message} (Loading it failed: {error.message})", **reason.details
         ) from error
 
+
+def _new_locks_in_child() -> None:
+    """In a forked child: whichever thread held a lock in the parent is not here to release it."""
+    global _default_lock  # noqa: PLW0603 - one for the process
+    _default_lock = threading.Lock()
+    for manager in list(ModelManager._all):  # noqa: SLF001 - this module's own class
+        manager._lock = threading.Lock()  # noqa: SLF001
+        manager._loads.clear()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_locks_in_child)
 
 _default: ModelManager | None = None
 _default_lock = threading.Lock()

@@ -66,7 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
                 first_client_s=_FIRST_CLIENT_S,
                 still_registered=registered.is_there,
                 on_ready=lambda model: registered.set_effective(_settings_of(model)),
-                on_unlist=registered.remove,
+                on_leaving=registered.set_leaving,
+                on_gone=registered.remove,
             ),
         )
         registered.write()
@@ -91,6 +92,13 @@ class _Registration:
         if self.is_there():
             self._entry = registry.with_effective(self._entry, settings)
             self.write()
+
+    def set_leaving(self) -> None:
+        # The entry stays until the memory is free, for whoever has to wait for that.
+        if self.is_there():
+            self._entry = registry.as_leaving(self._entry)
+            self.write()
+        endpoint.remove_files(self._entry.address)
 
     def is_there(self) -> bool:
         found = registry.read(self._entry.name)

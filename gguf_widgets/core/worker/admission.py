@@ -129,6 +129,11 @@ class Admission:
             self._interval_s = newest if before is None else before + _NEWEST * (newest - before)
         self._last_end = now
 
+    def num_open(self, client_id: str) -> int:
+        """Return how many requests of this client are counted in, light ones aside."""
+        held = self._clients.get(client_id)
+        return held.num if held is not None else 0
+
     # --- inside ---
 
     def _check(self, mine: _Held, num_bytes: int) -> None:

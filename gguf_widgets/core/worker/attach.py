@@ -30,6 +30,9 @@ __all__ = ["find_or_start"]
 # swaps. After it the worker counts as stuck and is ended.
 ANSWER_TIMEOUT_S = 10.0
 
+# A worker that leaves has a bound of its own, a little below this one.
+LEAVING_TIMEOUT_S = 8.0
+
 # From starting the process until it listens: importing a few modules.
 START_TIMEOUT_S = 40.0
 
@@ -69,6 +72,7 @@ def find_or_start(
             if client is not None:
                 return client
         registry.sweep()
+        _let_leave()
         return _start(prepare(), identity, keep_alive_s)
 
 
@@ -82,12 +86,26 @@ def _join(entry: Entry, keep_alive_s: float) -> WorkerClient | None:
         spawn.kill(entry)
         registry.remove(entry)
     except OSError:
-        # It is about to leave, or something has taken its socket away; it ends by itself, since it
-        # finds itself unlisted.
-        registry.remove(entry)
+        # It has begun to leave just now, and its entry says so; or something has taken its socket
+        # away, and it ends by itself, since it finds itself unlisted.
+        found = registry.read(entry.name)
+        if found is None or not found.leaving:
+            registry.remove(entry)
     except ProtocolError:
         registry.remove(entry)  # not the worker that the entry promises
     return None
+
+
+def _let_leave() -> None:
+    """Wait for the memory of workers that are leaving, which a new one may need.
+
+    One that does not get to its end is in nobody's service any more: it is ended.
+    """
+    deadline = time.monotonic() + LEAVING_TIMEOUT_S
+    for entry in registry.list_processes():
+        if entry.leaving and not spawn.wait_gone(entry, max(0.0, deadline - time.monotonic())):
+            spawn.kill(entry)
+            registry.remove(entry)
 
 
 def _start(spec: WorkerSpec, identity: str, keep_alive_s: float) -> WorkerClient:

@@ -428,7 +428,7 @@ def _forget_in_child() -> None:
     """Close a forked child's copies of the sockets, so that it does not keep workers alive."""
     for client in list(WorkerClient._all):  # noqa: SLF001 - this module's own class
         client._end = WorkerError(  # noqa: SLF001
-            "This process was forked from the one that loaded the model. Load it again here."
+            "This connection belongs to the process that this one was forked from."
         )
         for end_of_pipe in (client._connection, client._wake_read, client._wake_write):  # noqa: SLF001
             end_of_pipe.close()

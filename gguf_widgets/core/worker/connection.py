@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any, Protocol, cast
 
 from gguf_widgets.core.errors import InvalidValueError, ProtocolError, to_wire
@@ -21,7 +22,7 @@ __all__ = ["ClientConnection", "Service"]
 
 _log = logging.getLogger(__name__)
 
-# A client that has connected and says nothing is not kept.
+# A client that has connected and says nothing is not kept; nor is one that only looks.
 _HELLO_TIMEOUT_S = 10.0
 
 # More than this many messages waiting: the client is not read until it has caught up.
@@ -55,12 +56,18 @@ class ClientConnection(asyncio.Protocol):
         How long the worker should stay if this client is the last to leave.
     message_bytes : int
         The size of the message that is being handled.
+    pid, program : int, str
+        Who it says it is.
+    connected_at : float
     """
 
     def __init__(self, service: Service) -> None:
         self.client_id: str | None = None
         self.keep_alive_s: float | None = None
         self.message_bytes = 0
+        self.program = ""
+        self.pid = 0
+        self.connected_at = time.monotonic()
         self._service = service
         self._reader = framing.FrameReader(framing.MAX_HELLO_BYTES)
         self._outbox = Outbox()
@@ -69,6 +76,7 @@ class ClientConnection(asyncio.Protocol):
         self._reading = True
         self._flush_planned = False
         self._closing = False
+        self._is_visitor = False
         self._loop = asyncio.get_running_loop()
         self._hello_timer: asyncio.TimerHandle | None = None
 
@@ -129,6 +137,11 @@ class ClientConnection(asyncio.Protocol):
         self._reader.limit = framing.MAX_MESSAGE_BYTES
         self.send(message)
 
+    def receive_visitor(self, message: protocol.Welcome) -> None:
+        """Accept somebody who only looks, for a short time; all they may say is Stop."""
+        self._is_visitor = True
+        self.send(message)
+
     def send(self, message: Any) -> None:
         """Send a message as soon as the client takes it."""
         if self._closing:
@@ -169,9 +182,10 @@ class ClientConnection(asyncio.Protocol):
             # Well-framed, answerable and unknown: a client newer than this worker, perhaps.
             self.send(Failed(request_id=request_id, error=to_wire(error)))
             return
-        if self.client_id is not None:
+        may_ask = self.client_id is not None
+        if may_ask or (self._is_visitor and isinstance(message, protocol.Stop)):
             self._service.handle(self, message)
-        elif isinstance(message, protocol.Hello):
+        elif isinstance(message, protocol.Hello) and not self._is_visitor:
             self._service.hello(self, message)
         else:
             raise ProtocolError("The first message was not a Hello.")

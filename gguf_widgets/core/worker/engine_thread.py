@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -25,6 +26,9 @@ from gguf_widgets.core.types import (
 __all__ = ["EngineLike", "EngineThread", "Listener"]
 
 _log = logging.getLogger(__name__)
+
+# Figures are noted before a step, but not before each: most steps take milliseconds.
+_NOTE_EVERY_S = 0.2
 
 
 class EngineLike(Protocol):
@@ -98,6 +102,7 @@ class EngineThread(threading.Thread):
         self._inbox: queue.SimpleQueue[Callable[[EngineLike], None] | None] = queue.SimpleQueue()
         self._engine: EngineLike | None = None
         self._ending = False
+        self._noted: tuple[EngineStats, float] | None = None
 
     # --- any thread ---
 
@@ -125,6 +130,14 @@ class EngineThread(threading.Thread):
     def stats(self, deliver: Callable[[EngineStats], None]) -> None:
         """Ask for the figures; they are delivered on the engine's thread."""
         self._inbox.put(lambda engine: deliver(engine.stats()))
+
+    @property
+    def noted_stats(self) -> tuple[EngineStats, float] | None:
+        """Figures from before the step that runs now, and when they were taken (monotonic).
+
+        For whoever cannot wait for the end of a long step; None before the first one.
+        """
+        return self._noted
 
     def finish(self) -> None:
         """Close the engine and end the thread, also in the middle of a step."""
@@ -165,9 +178,15 @@ class EngineThread(threading.Thread):
                     break
                 self._obey(engine, command)
             if engine.has_work and not self._ending:
+                self._note(engine)
                 events = engine.step()
                 if events:
                     self._listener.events(events)
+
+    def _note(self, engine: EngineLike) -> None:
+        now = time.monotonic()
+        if self._noted is None or now - self._noted[1] > _NOTE_EVERY_S:
+            self._noted = engine.stats(), now
 
     def _obey(self, engine: EngineLike, command: Callable[[EngineLike], None] | None) -> None:
         if command is not None:

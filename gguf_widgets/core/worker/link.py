@@ -8,7 +8,9 @@ is found (`attach`), what is sent (`core.model`).
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable
 
 from gguf_widgets.core.errors import LoadCancelledError, ModelUnloadedError
@@ -16,6 +18,7 @@ from gguf_widgets.core.types import LoadSettings, ModelInfo
 from gguf_widgets.core.worker import protocol
 from gguf_widgets.core.worker.attach import find_or_start
 from gguf_widgets.core.worker.client import Progress, WorkerClient
+from gguf_widgets.core.worker.registry import Entry
 from gguf_widgets.core.worker.spec import WorkerSpec
 
 __all__ = ["WorkerLink"]
@@ -29,6 +32,8 @@ _UNLOADED_MEANWHILE = "The model was unloaded while it was being loaded."
 class WorkerLink:
     """One model with its settings, and the connection to whichever worker holds it.
 
+    In a forked child the model can be used, too: it joins the worker as a client of its own.
+
     Parameters
     ----------
     path : str
@@ -39,6 +44,8 @@ class WorkerLink:
         See `attach.find_or_start`; another one may take its place.
     keep_alive_s : float
     """
+
+    _all: weakref.WeakSet[WorkerLink] = weakref.WeakSet()
 
     def __init__(
         self,
@@ -60,6 +67,7 @@ class WorkerLink:
         self._changed = threading.Condition()
         self._connecting = False
         self._progress: tuple[float, str] | None = None
+        WorkerLink._all.add(self)
 
     @property
     def closed(self) -> bool:
@@ -71,6 +79,12 @@ class WorkerLink:
         """The worker's process, or None while there is none."""
         client = self._client
         return client.pid if client is not None and client.alive else None
+
+    @property
+    def entry(self) -> Entry | None:
+        """The registry's entry of the worker, or None while there is none."""
+        client = self._client
+        return client.entry if client is not None and client.alive else None
 
     @property
     def ready(self) -> protocol.Ready:
@@ -196,3 +210,15 @@ class WorkerLink:
                 if on_progress is not None and on_progress(*progress) is False:
                     raise LoadCancelledError("You stopped waiting for this model.", cancelled=True)
                 shown = progress
+
+
+def _begin_anew_in_child() -> None:
+    """In a forked child: the parent's connection, and its threads that held the lock, are gone."""
+    for link in list(WorkerLink._all):  # noqa: SLF001 - this module's own class
+        link._changed = threading.Condition()  # noqa: SLF001
+        link._client = None  # noqa: SLF001
+        link._connecting = False  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_in_child)

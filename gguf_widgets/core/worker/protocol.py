@@ -22,6 +22,11 @@ A conversation::
     Stop                      ->
                               <-    Goodbye to every client (and the end)
 
+    Hello(peek=True)          ->          (only looks: it is no client, and keeps no worker alive)
+                              <-    Welcome | Refused (and the end)
+                              <-    Status
+    Stop                      ->          (or the end)
+
 Every request carries the `request_id` that the client chose; it begins with the `client_id` of the
 Welcome, which keeps the ids of all clients apart. Each request gets exactly one terminal message
 (`TERMINAL`).
@@ -53,6 +58,7 @@ __all__ = [
     "PROTOCOL_VERSION",
     "TERMINAL",
     "Abort",
+    "ClientInfo",
     "ClientMessage",
     "Detokenize",
     "Generate",
@@ -71,6 +77,7 @@ __all__ = [
     "Rendered",
     "ServerMessage",
     "Stats",
+    "Status",
     "Stop",
     "Text",
     "Tokenize",
@@ -82,7 +89,7 @@ __all__ = [
 ]
 
 # Raise this when the meaning of any message below changes.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -93,13 +100,20 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Hello(_Message, frozen=True, kw_only=True, tag=True):
-    """The first message of a client. `proof` shows that it could read the worker's secret file."""
+    """The first message. `proof` shows that its sender could read the worker's secret file.
+
+    `pid` and `program` say who it is, for people who ask who uses the model; `peek` means that it
+    only looks, and perhaps stops the worker.
+    """
 
     protocol_version: int
     package_version: str
     nonce: str = ""
     proof: str = ""
     keep_alive_s: float | None = None
+    pid: int = 0
+    program: str = ""
+    peek: bool = False
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,6 +278,35 @@ class Stats(_Message, frozen=True, kw_only=True, tag=True):
     rss_bytes: int
 
 
+class ClientInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One client of a worker; `pid` is 0 and `program` empty if it did not say."""
+
+    client_id: str
+    pid: int
+    program: str
+    num_requests: int
+    connected_s: float
+
+
+class Status(_Message, frozen=True, kw_only=True, tag=True):
+    """What the worker is doing, for whoever looks; it comes at once, whatever the engine does.
+
+    `state` is "loading", "ready", "failed" or "leaving". `engine` is None until the model is
+    loaded, and `engine_age_s` old: more than nothing if a step of the engine takes long.
+    `leaves_in_s` is None while somebody uses the model.
+    """
+
+    state: str
+    progress: LoadProgress | None
+    settings: LoadSettings | None
+    clients: list[ClientInfo]
+    num_requests: int
+    engine: EngineStats | None
+    engine_age_s: float
+    uptime_s: float
+    leaves_in_s: float | None
+
+
 class Pong(_Message, frozen=True, kw_only=True, tag=True):
     """The answer to Ping."""
 
@@ -291,6 +334,7 @@ ServerMessage = (
     | Text
     | Rendered
     | Stats
+    | Status
     | Pong
     | Goodbye
 )

@@ -26,11 +26,15 @@ from gguf_widgets.core.worker.endpoint import Address
 
 __all__ = [
     "Entry",
+    "as_leaving",
+    "clear_away",
     "entry_path",
     "is_alive",
+    "list_processes",
     "list_workers",
     "lock",
     "matching",
+    "process_of",
     "read",
     "remove",
     "sweep",
@@ -50,7 +54,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     `host` is the machine it runs on: a home folder may be shared by several, or by containers.
     `requested` is what was asked for (None is "choose"); `effective` is None until it has loaded.
-    `started_at` is in seconds since 1970.
+    `started_at` is in seconds since 1970. A worker that is `leaving` takes nobody in any more; its
+    entry stays until its memory is free.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     effective: LoadSettings | None
     address: Address
     log_path: str
+    leaving: bool = False
 
 
 def entry_path(name: str) -> Path:
@@ -96,6 +102,11 @@ def with_effective(entry: Entry, effective: LoadSettings) -> Entry:
     return msgspec.structs.replace(entry, effective=effective)
 
 
+def as_leaving(entry: Entry) -> Entry:
+    """Return the entry of a worker that has begun to end."""
+    return msgspec.structs.replace(entry, leaving=True)
+
+
 def remove(entry: Entry) -> None:
     """Remove an entry and its socket; files that are gone already are fine."""
     with contextlib.suppress(FileNotFoundError):
@@ -103,8 +114,23 @@ def remove(entry: Entry) -> None:
     endpoint.remove_files(entry.address)
 
 
+def clear_away(folder: Path, name: str) -> None:
+    """Remove whatever a worker that is dead has left in the folder; gone already is fine."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{name}.*"):
+            path.unlink(missing_ok=True)
+
+
 def list_workers() -> list[Entry]:
-    """Return the entries of this machine's workers that are alive, oldest first.
+    """Return the entries of this machine's workers that can be joined, oldest first.
+
+    They are alive, and not about to leave.
+    """
+    return [entry for entry in list_processes() if not entry.leaving]
+
+
+def list_processes() -> list[Entry]:
+    """Return the entries of this machine's workers, also of those that are leaving, oldest first.
 
     An entry whose process is gone is removed on the way. Another machine's workers cannot be looked
     at, nor reached, from here: their entries are left alone.
@@ -157,14 +183,20 @@ def _suits(entry: Entry, requested: LoadSettings) -> bool:
 
 def is_alive(entry: Entry) -> bool:
     """Return whether the worker's process exists and is the same one."""
+    return process_of(entry) is not None
+
+
+def process_of(entry: Entry) -> psutil.Process | None:
+    """Return the worker's process, or None if it is gone, whoever has its number now."""
     # The name is drawn at random for each worker and stands in its command line; a process's start
     # time would do as well if setting the clock did not move it. A zombie has no command line.
     try:
-        return f"--name={entry.name}" in psutil.Process(entry.pid).cmdline()
+        process = psutil.Process(entry.pid)
+        return process if f"--name={entry.name}" in process.cmdline() else None
     except psutil.NoSuchProcess:
-        return False
+        return None
     except psutil.AccessDenied:
-        return False  # another user's process has taken the number
+        return None  # another user's process has taken the number
 
 
 @contextlib.contextmanager

@@ -85,6 +85,10 @@ class Requests:
     def __len__(self) -> int:
         return len(self._open)
 
+    def num_open(self, client_id: str) -> int:
+        """Return how many requests a client has open."""
+        return self._admission.num_open(client_id)
+
     # --- what clients ask ---
 
     def generate(self, connection: ClientConnection, message: protocol.Generate) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import itertools
 import logging
 import os
@@ -25,10 +24,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 from typing import Any
 
-import gguf_widgets
 from gguf_widgets.core.errors import (
     ModelLoadError,
     ProtocolError,
@@ -36,11 +34,12 @@ from gguf_widgets.core.errors import (
     WorkerError,
     to_wire,
 )
-from gguf_widgets.core.types import Failed, GenerationEvent
+from gguf_widgets.core.types import EngineStats, Failed, GenerationEvent
 from gguf_widgets.core.worker import protocol
 from gguf_widgets.core.worker.connection import ClientConnection
 from gguf_widgets.core.worker.engine_thread import EngineThread
 from gguf_widgets.core.worker.loading import LoadedModel
+from gguf_widgets.core.worker.reception import Reception, current_figures, described
 from gguf_widgets.core.worker.requests import Requests
 
 __all__ = ["Server", "ServerOptions"]
@@ -57,10 +56,10 @@ _CLOSE_ENGINE_S = 5.0
 
 
 class _State(Enum):
-    LOADING = auto()
-    READY = auto()
-    FAILED = auto()
-    ENDING = auto()
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    ENDING = "leaving"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +80,10 @@ class ServerOptions:
         Whether the registry still lists this worker.
     on_ready : callable
         Called once with the loaded model, before the clients hear of it.
-    on_unlist : callable
-        Takes the worker out of the registry and removes its socket; called when it begins to end.
+    on_leaving : callable
+        Tells the registry that nobody can join any more; called when the worker begins to end.
+    on_gone : callable
+        Takes the worker out of the registry; called only if the process has to end by force.
     """
 
     backend: str
@@ -91,7 +92,8 @@ class ServerOptions:
     first_client_s: float
     still_registered: Callable[[], bool]
     on_ready: Callable[[LoadedModel], None]
-    on_unlist: Callable[[], None]
+    on_leaving: Callable[[], None]
+    on_gone: Callable[[], None]
 
 
 class Server:
@@ -111,6 +113,7 @@ class Server:
         options: ServerOptions,
     ) -> None:
         self._options = options
+        self._reception = Reception(options.backend, options.secret)
         self._engine = EngineThread(lambda: load(self._progress), self)
         self._state = _State.LOADING
         self._clients: dict[str, ClientConnection] = {}
@@ -155,51 +158,27 @@ class Server:
 
     def hello(self, connection: ClientConnection, message: protocol.Hello) -> None:
         """Welcome a client, or say why not."""
-        options = self._options
-        if message.protocol_version != protocol.PROTOCOL_VERSION:
-            error: ProtocolError | None = protocol.version_mismatch(
-                message.protocol_version, message.package_version
-            )
-        elif options.secret and not hmac.compare_digest(
-            message.proof.encode(),
-            protocol.proof_of(options.secret, "client", message.nonce).encode(),
-        ):
-            error = ProtocolError("The client did not prove that it belongs to this user.")
-        else:
-            error = None
+        error = self._reception.refusal(message)
         if error is not None:
             _log.warning("a client was refused: %s", error)
-            connection.send(
-                protocol.Refused(
-                    protocol_version=protocol.PROTOCOL_VERSION,
-                    package_version=gguf_widgets.__version__,
-                    error=to_wire(error),
-                )
-            )
+            connection.send(self._reception.refused(error))
             connection.close()
+            return
+        if message.peek:
+            connection.receive_visitor(self._reception.welcome(message, ""))
+            self._show(connection)
             return
         if self._state is _State.ENDING or self._load_cancelled:
             connection.drop()  # it will look again and find, or start, another worker
             return
         if message.keep_alive_s is not None:
             connection.keep_alive_s = max(0.0, message.keep_alive_s)
+        connection.pid, connection.program = message.pid, message.program
         client_id = f"c{next(self._ids)}"
         self._clients[client_id] = connection
         self._had_clients = True
         self._keep_alive_timer.cancel()
-        connection.welcome(
-            client_id,
-            protocol.Welcome(
-                protocol_version=protocol.PROTOCOL_VERSION,
-                package_version=gguf_widgets.__version__,
-                client_id=client_id,
-                pid=os.getpid(),
-                backend=options.backend,
-                proof=protocol.proof_of(options.secret, "worker", message.nonce)
-                if options.secret
-                else "",
-            ),
-        )
+        connection.welcome(client_id, self._reception.welcome(message, client_id))
         connection.send(self._ready or self._failure or self._last_progress)
         # Not before somebody listens, and has been answered: whatever happens in native code, also
         # in its first moment, then has a client that can say what was going on.
@@ -239,6 +218,28 @@ class Server:
         keep_alive_s = self._options.keep_alive_s if wish is None else wish
         self._keep_alive_timer = self._loop.call_later(
             keep_alive_s, self._end_if_alone, "nobody has used the model"
+        )
+
+    def _show(self, visitor: ClientConnection) -> None:
+        """Send the visitor the figures of this moment."""
+        if self._requests is None or self._state is not _State.READY:
+            visitor.send(self._status(None, 0.0))
+        else:
+            current_figures(self._engine, lambda *figures: visitor.send(self._status(*figures)))
+
+    def _status(self, engine: EngineStats | None, engine_age_s: float) -> protocol.Status:
+        requests, timer = self._requests, self._keep_alive_timer
+        loading = self._state is _State.LOADING
+        return protocol.Status(
+            state=self._state.value,
+            progress=self._last_progress if loading else None,
+            settings=self._ready.settings if self._ready is not None else None,
+            clients=described(self._clients, requests),
+            num_requests=len(requests) if requests is not None else 0,
+            engine=engine,
+            engine_age_s=engine_age_s,
+            uptime_s=time.monotonic() - self._started,
+            leaves_in_s=None if timer.cancelled() else max(0.0, timer.when() - self._loop.time()),
         )
 
     # --- engine_thread.Listener: called on the engine's thread ---
@@ -284,8 +285,13 @@ class Server:
         self._exit_status = status
         self._load_cancelled = True
         self._keep_alive_timer.cancel()
+        try:
+            # Before the listening ends: whoever finds nobody there then reads that it is leaving.
+            self._options.on_leaving()
+        except OSError as error:
+            # Whoever comes finds nobody who listens, and clears the entry away.
+            _log.warning("the registry cannot be told: %s", error)
         self._listening.close()
-        self._options.on_unlist()
         # The goodbye first: whoever sees its request fail must not send the next one here.
         for connection in self._clients.values():
             connection.send(protocol.Goodbye(reason=reason, ending=True))
@@ -314,8 +320,7 @@ class Server:
 
     async def _close_engine(self) -> None:
         # Native code that hangs while it closes must not keep the memory: the system takes it.
-        status = self._exit_status or 0
-        bound = threading.Timer(_CLOSE_ENGINE_S, os._exit, (status,))
+        bound = threading.Timer(_CLOSE_ENGINE_S, self._exit_at_once)
         bound.daemon = True
         bound.start()
         if self._requests is not None:
@@ -324,6 +329,13 @@ class Server:
         if self._engine.ident is not None:  # it never began if nobody came
             await self._loop.run_in_executor(None, self._engine.join)
         bound.cancel()
+
+    def _exit_at_once(self) -> None:
+        _log.warning("the engine did not close within %.0f s", _CLOSE_ENGINE_S)
+        try:
+            self._options.on_gone()
+        finally:
+            os._exit(self._exit_status)
 
     def _on_loaded(self, model: LoadedModel) -> None:
         if self._state is not _State.LOADING or self._load_cancelled:

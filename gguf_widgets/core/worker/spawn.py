@@ -1,8 +1,9 @@
 """Starting a worker process, and saying in words how one ended.
 
 Promises: the process is in a session of its own (an interrupt in a notebook does not reach it),
-inherits no descriptors, writes to a log file, and is reaped when it ends, so that this process has
-no zombies. Leaves to others: waiting until it listens (`attach`), what it does (`__main__`).
+inherits no descriptors, writes to a log file, and is reaped when it ends: this process has no
+zombies, and what a killed worker could not clear away is cleared away. Leaves to others: waiting
+until it listens (`attach`), what it does (`__main__`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import site
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -26,7 +29,16 @@ from gguf_widgets.core.worker import registry
 from gguf_widgets.core.worker.registry import Entry
 from gguf_widgets.core.worker.spec import WorkerSpec
 
-__all__ = ["WorkerProcess", "did_not_start", "died", "kill", "log_tail", "start", "wait_gone"]
+__all__ = [
+    "WorkerProcess",
+    "did_not_start",
+    "died",
+    "kill",
+    "log_tail",
+    "start",
+    "terminate",
+    "wait_gone",
+]
 
 # Logs of workers that have ended; the newest are kept.
 _NUM_LOGS_KEPT = 20
@@ -55,10 +67,12 @@ class WorkerProcess:
     # By their logs: a process's number may be given to another one later, a log's name is not.
     _started: dict[str, WorkerProcess] = {}
 
-    def __init__(self, popen: subprocess.Popen[bytes], log_path: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], log_path: Path, name: str) -> None:
         self.pid = popen.pid
         self.log_path = log_path
         self._popen = popen
+        self._name = name
+        self._folder = config.runtime_dir()
         self._ended = threading.Event()
         WorkerProcess._started[str(log_path)] = self
         threading.Thread(
@@ -80,6 +94,7 @@ class WorkerProcess:
 
     def _reap(self) -> None:
         self._popen.wait()
+        registry.clear_away(self._folder, self._name)
         self._ended.set()
 
 
@@ -133,7 +148,7 @@ def start(spec: WorkerSpec, name: str, identity: str, keep_alive_s: float) -> Wo
         raise WorkerStartError(
             f"The process that runs the model could not be started: {error}."
         ) from error
-    return WorkerProcess(popen, log_path)
+    return WorkerProcess(popen, log_path, name)
 
 
 def _environment() -> dict[str, str]:
@@ -141,16 +156,21 @@ def _environment() -> dict[str, str]:
     # The worker must find this very package, also when it runs from a folder of sources.
     home = str(Path(gguf_widgets.__file__).resolve().parent.parent)
     installed = [*site.getsitepackages(), site.getusersitepackages()]
-    if home not in (str(Path(folder).resolve()) for folder in installed):
-        others = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([home, others] if others else [home])
+    folders = [] if home in (str(Path(folder).resolve()) for folder in installed) else [home]
+    # Its working folder is another one, where relative paths would mean something else.
+    others = environment.pop("PYTHONPATH", "").split(os.pathsep)
+    folders += [os.path.abspath(folder) for folder in others if folder]  # noqa: PTH100 - keeps links
+    if folders:
+        environment["PYTHONPATH"] = os.pathsep.join(folders)
+    if environment.get("GGUF_WIDGETS_HOME"):
+        environment["GGUF_WIDGETS_HOME"] = str(config.data_dir())
     # Without this ggml calls a debugger on itself when it aborts, which takes seconds.
     environment["GGML_NO_BACKTRACE"] = "1"
     return environment
 
 
 def _prune_logs(folder: Path) -> None:
-    in_use = {entry.log_path for entry in registry.list_workers()}
+    in_use = {entry.log_path for entry in registry.list_processes()}
     logs = [path for path in folder.glob("worker-*.log") if str(path) not in in_use]
     with contextlib.suppress(OSError):  # another process may be pruning as well
         logs.sort(key=lambda path: path.stat().st_mtime, reverse=True)
@@ -159,11 +179,26 @@ def _prune_logs(folder: Path) -> None:
 
 
 def kill(entry: Entry) -> None:
-    """End a worker that does not answer; its number is checked first."""
-    if registry.is_alive(entry):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            psutil.Process(entry.pid).kill()
+    """End a worker that does not answer, at once; its number is checked first."""
+    if _send(entry, lambda process: process.kill()):
         wait_gone(entry, 5.0)
+
+
+def terminate(entry: Entry) -> bool:
+    """Tell a worker by a signal to end; return whether there was one to tell."""
+    return _send(entry, lambda process: process.terminate())
+
+
+def _send(entry: Entry, signal_it: Callable[[psutil.Process], None]) -> bool:
+    # One object for looking and for sending: it notices if the number has changed hands between.
+    process = registry.process_of(entry)
+    if process is None:
+        return False
+    try:
+        signal_it(process)
+    except psutil.NoSuchProcess:
+        return False
+    return True
 
 
 def wait_gone(entry: Entry, timeout_s: float) -> bool:
@@ -171,12 +206,11 @@ def wait_gone(entry: Entry, timeout_s: float) -> bool:
     own = WorkerProcess.of(entry.log_path)
     if own is not None:
         return own.wait(timeout_s) is not None
-    try:
-        psutil.Process(entry.pid).wait(timeout_s) if registry.is_alive(entry) else None
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.TimeoutExpired:
-        return False
+    deadline = time.monotonic() + timeout_s
+    while registry.is_alive(entry):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
     return True
 
 
@@ -262,3 +296,12 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return "unknown"
+
+
+def _forget_in_child() -> None:
+    """In a forked child, which is no parent of these workers and has none of the threads."""
+    WorkerProcess._started.clear()  # noqa: SLF001 - this module's own class
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -5,39 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from support.record import Record, ask_for_story
 
 from gguf_widgets.core.errors import InvalidValueError, WorkerDiedError, WorkerError
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.model import Model
-from gguf_widgets.core.types import Failed, Message, SamplingSettings
+from gguf_widgets.core.types import Failed
 from gguf_widgets.core.worker import client as client_module
 from gguf_widgets.core.worker import protocol, registry, spawn
 from gguf_widgets.core.worker.client import WorkerClient
-from gguf_widgets.core.worker.protocol import Prompt
 from tests.core.conftest import wait_for
-
-STORY = Prompt(messages=[Message(role="user", content="Tell me a story")])
-
-
-class Record:
-    """A sink that keeps everything and says when the first and the last have come."""
-
-    def __init__(self) -> None:
-        self.messages: list[Any] = []
-        self.first = threading.Event()
-        self.last = threading.Event()
-
-    def deliver(self, message: Any) -> None:
-        self.messages.append(message)
-        self.first.set()
-        if isinstance(message, protocol.TERMINAL):
-            self.last.set()
 
 
 @pytest.fixture
@@ -51,33 +32,21 @@ def client(model: Model) -> WorkerClient:
     return model._link.client()
 
 
-def _ask_for_story(client: WorkerClient) -> Record:
-    record = Record()
-    client.submit(
-        lambda request_id: protocol.Generate(
-            request_id=request_id, prompt=STORY, sampling=SamplingSettings()
-        ),
-        record,
-    )
-    return record
-
-
 def _kill(client: WorkerClient) -> None:
     os.kill(client.pid, signal.SIGKILL)
 
 
 def test_a_killed_worker_gives_each_open_request_exactly_one_error(client: WorkerClient) -> None:
-    records = [_ask_for_story(client) for _ in range(30)]  # some run, some wait
+    records = [ask_for_story(client) for _ in range(30)]  # some run, some wait
     assert records[0].first.wait(40)
     _kill(client)
     for record in records:
         assert record.last.wait(40)
     client.close()
     for record in records:
-        ends = [m for m in record.messages if isinstance(m, protocol.TERMINAL)]
-        assert ends == [record.messages[-1]]
-        assert isinstance(ends[0], Failed)
-        error = ends[0].error
+        end = record.the_end()
+        assert isinstance(end, Failed)
+        error = end.error
         assert error["kind"] == "WorkerDiedError"
         assert "was killed (signal 9)" in error["message"]
         assert "Your conversation is safe; the next message starts it again." in error["message"]
@@ -117,7 +86,7 @@ Engine.step = step
 """)
     model = manager.load()
     first = model._link.client()
-    records = [_ask_for_story(first) for _ in range(3)]
+    records = [ask_for_story(first) for _ in range(3)]
     for record in records:
         assert record.last.wait(40)
         (failed,) = record.messages
@@ -131,7 +100,7 @@ def test_a_worker_that_stands_still_is_given_up_after_a_while(
 ) -> None:
     monkeypatch.setattr(client_module, "PING_AFTER_S", 0.1)
     monkeypatch.setattr(client_module, "GIVE_UP_AFTER_S", 1.0)
-    record = _ask_for_story(client)
+    record = ask_for_story(client)
     assert record.first.wait(40)
     os.kill(client.pid, signal.SIGSTOP)
     try:
@@ -165,7 +134,7 @@ Engine.step = slow
 
 
 def test_closing_ends_open_requests_once_and_can_be_done_twice(client: WorkerClient) -> None:
-    record = _ask_for_story(client)
+    record = ask_for_story(client)
     assert record.first.wait(40)
     client.close()
     client.close()
@@ -209,6 +178,38 @@ def test_a_forked_child_does_not_keep_the_connection_open(model: Model) -> None:
         os.close(reading)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_model_works_in_a_forked_child_as_a_client_of_its_own(
+    model: Model, manager: ModelManager
+) -> None:
+    stream = model.stream("Tell me a story")  # is open while the child is made
+    next(stream)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        answer = "failed"
+        try:
+            text = model.chat("Hello", max_tokens=5).text
+            answer = f"{text} {model.stats().num_clients} {manager.load() is model} {model.pid}"
+        finally:
+            os.write(writing, answer.encode())
+            signal.pause()
+            os._exit(0)
+    os.close(writing)
+    try:
+        assert os.read(reading, 100).decode() == f"Hello 2 True {model.pid}"
+        assert next(stream).text
+        assert model.stats().num_clients == 2
+    finally:
+        os.close(reading)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    wait_for(lambda: model.stats().num_clients == 1, "the child has gone")
+    stream.stop()
 
 
 def test_the_client_brings_no_native_code_into_the_notebook() -> None:

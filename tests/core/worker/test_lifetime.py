@@ -34,21 +34,6 @@ from gguf_widgets.core.worker.client import WorkerClient
 from gguf_widgets.core.worker.registry import Entry
 from tests.core.conftest import processes_of, wait_for
 
-# Another kernel: it loads, says so, and holds the model until it is told to go on or is killed.
-KERNEL = """
-import sys
-from gguf_widgets.core.manager import ModelManager
-manager = ModelManager(keep_alive={keep_alive})
-print("started", flush=True)
-sys.stdin.readline()
-model = manager.load()
-print(model.pid, flush=True)
-for line in sys.stdin:
-    if line.strip() == "stream":
-        stream = model.stream("Tell me a story")
-        print(next(stream).text, flush=True)
-"""
-
 SLOW_LOAD = """
 import time
 from gguf_widgets.core.engine import scripted
@@ -73,93 +58,6 @@ def _workers(home: Path) -> list[psutil.Process]:
     return processes_of(home, "gguf_widgets.core.worker")
 
 
-class Kernel:
-    def __init__(self, keep_alive: float = 0) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", KERNEL.format(keep_alive=keep_alive)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert self.read() == "started"
-
-    def write(self, line: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def read(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-@pytest.fixture
-def kernels(no_leaks: None, scripted: None) -> object:
-    made: list[Kernel] = []
-
-    def make(**options: float) -> Kernel:
-        made.append(Kernel(**options))
-        return made[-1]
-
-    yield make
-    for kernel in made:
-        kernel.kill()
-
-
-def test_kernels_that_load_at_the_same_instant_share_one_worker(
-    kernels: Callable[..., Kernel], home: Path
-) -> None:
-    four = [kernels() for _ in range(4)]
-    for kernel in four:
-        kernel.write("go")
-    pids = {kernel.read() for kernel in four}
-    assert len(pids) == 1
-    assert [str(p.pid) for p in _workers(home)] == list(pids)
-
-
-def test_a_killed_kernels_requests_are_aborted_and_its_worker_stays_for_the_others(
-    kernels: Callable[..., Kernel], manager: ModelManager, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "10")
-    kernel = kernels()
-    kernel.write("go")
-    pid = kernel.read()
-    model = manager.load()
-    assert str(model.pid) == pid
-    kernel.write("stream")
-    assert kernel.read()
-    assert model.stats().engine.num_running == 1
-    kernel.kill()
-    wait_for(lambda: model.stats().num_requests == 0, "the request has gone")
-    stats = model.stats()
-    assert (stats.num_clients, stats.engine.num_running, stats.engine.num_cells_used) == (1, 0, 0)
-
-
-def test_a_killed_kernels_worker_ends_after_keep_alive(
-    kernels: Callable[..., Kernel], home: Path
-) -> None:
-    kernel = kernels(keep_alive=0.2)
-    kernel.write("go")
-    kernel.read()
-    kernel.kill()
-    wait_for(lambda: not _workers(home), "the worker has left")
-
-
-def test_within_keep_alive_the_next_kernel_finds_the_worker(
-    manager: ModelManager, home: Path
-) -> None:
-    with ModelManager(keep_alive=60) as first:
-        pid = first.load().pid
-    assert len(_workers(home)) == 1
-    model = manager.load()  # whose keep_alive is 0
-    assert model.pid == pid
-
-
 def test_a_signal_ends_a_worker_in_order(manager: ModelManager) -> None:
     model = manager.load()
     stream = model.stream("Tell me a story")
@@ -181,22 +79,6 @@ def test_a_worker_that_nobody_can_find_leaves_when_its_last_client_does(
         registry.entry_path(entry.name).unlink()
         assert model.chat("Hello").text
     wait_for(lambda: not _workers(home), "the worker has left")
-
-
-def test_what_a_killed_worker_leaves_behind_is_cleared_away(
-    manager: ModelManager, home: Path
-) -> None:
-    with ModelManager(keep_alive=60) as other:
-        other.load()
-    (entry,) = registry.list_workers()
-    os.kill(entry.pid, signal.SIGKILL)
-    wait_for(lambda: not _workers(home), "it is dead")
-    assert registry.entry_path(entry.name).exists()
-    assert registry.list_workers() == []
-    assert not registry.entry_path(entry.name).exists()
-    assert entry.address.path is not None
-    assert not Path(entry.address.path).exists()
-    assert manager.load().chat("Hello").text
 
 
 def test_a_worker_that_does_not_answer_is_replaced(
