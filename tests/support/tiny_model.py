@@ -43,7 +43,7 @@ def write_tiny_model(
     rng = np.random.default_rng(seed)
     writer = GGUFWriter(path, architecture)
     writer.add_name(f"tiny {architecture}")
-    n_vocab = _bpe(writer) if vocabulary == "bpe" else _spm(writer)
+    n_vocab = add_bpe_vocabulary(writer) if vocabulary == "bpe" else _spm(writer)
     writer.add_add_bos_token(add_bos)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
@@ -141,7 +141,7 @@ def byte_letters() -> list[str]:
     return letters
 
 
-def _bpe(writer: GGUFWriter) -> int:
+def add_bpe_vocabulary(writer: GGUFWriter) -> int:
     letters = byte_letters()
     space = letters[ord(" ")]
     merges = [("t", "h"), ("th", "e"), ("i", "n"), ("e", "r"), ("a", "n"), ("h", "e"), ("l", "l")]
