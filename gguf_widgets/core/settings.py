@@ -101,7 +101,8 @@ class SamplingSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=T
         min_p, typical_p, top_n_sigma and XTC.
     repeatable : bool, default False
         Compute this request by itself, prompt and all, so that the same seed gives the same reply
-        whatever else the model is doing. Slower: nothing is shared and nothing runs beside it.
+        on this machine, to the last digit. Slow for everybody: it begins when nothing else runs,
+        nothing else runs meanwhile, and what was kept of other prompts is given up.
     """
 
     temperature: float = 0.8

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from gguf_widgets.core.engine.detokenizer import Detokenizer
 from gguf_widgets.core.engine.sequence import Sequence
-from gguf_widgets.core.types import GenerateRequest, Priority, SamplingSettings
+from gguf_widgets.core.types import GenerateRequest, Priority
 
 
 def sequence(
-    order, client, num_tokens, num_computed=0, num_output=0, *, batch=False, alone=False, **more
+    order, client, num_tokens, num_computed=0, num_output=0, *, batch=False, **more
 ) -> Sequence:
     tokens = [1] * num_tokens
     request = GenerateRequest(
         request_id=str(order),
         client_id=client,
         prompt_tokens=tokens[: num_tokens - num_output],
-        sampling=SamplingSettings(repeatable=alone),
         priority=Priority.BATCH if batch else Priority.INTERACTIVE,
     )
     return Sequence(

@@ -8,9 +8,9 @@ Promises:
   had, or computed again where the model's memory cannot be cut, and goes on;
 - the joined texts of a request's `TextDelta` events are its reply's text;
 - what a prompt begins with is not computed again if it is in the cache, or being computed;
-- a request that asks to be `repeatable` computes its whole prompt itself and shares no batch, so
-  that it gives the same reply again whatever else runs. Any other reply may differ in the last
-  digits of its logits, and so once in a while in a token, with what runs beside it.
+- a request that asks to be `repeatable` runs alone in an empty cache, so that it gives the same
+  reply again. Any other reply may differ in the last digits of its logits, and so once in a while
+  in a token, with what runs beside it and what lies in the cache.
 
 Leaves to others: the policy (`scheduler.py`, `waiting.py`), slots and cells (`placement.py`,
 `kv_cache.py`), the model (`backend.py`), clients (the worker).

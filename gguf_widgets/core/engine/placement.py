@@ -4,8 +4,9 @@ Promises: the sequences that run never want more cells than there are, as far as
 beforehand: admission counts what each still has to compute and a little of its reply (`HEADROOM`;
 not the longest reply possible, or one request without ``max_tokens`` would keep everybody else
 out). A prompt's beginning that any other sequence has, or is computing just now, is not computed
-again. Somebody who waits at a screen gets a slot even if batch runs have them all; who gives way is
-put back with its text, and is never lost. Leaves to others: whose turn it is (`waiting.py`), what
+again; one that is to be repeatable runs when nothing else does. Somebody who waits at a screen gets
+a slot even if batch runs have them all; who gives way is put back with its text, and is never lost.
+Leaves to others: whose turn it is (`waiting.py`), what
 is computed next (`scheduler.py`), which cells hold what (`kv_cache.py`).
 """
 
@@ -95,7 +96,13 @@ class Placement:
 
     def _place(self, sequence: Sequence) -> bool:
         match, leader, num_common = NOTHING, None, 0
-        if not sequence.is_alone:
+        if sequence.is_alone:
+            # Not even old cells may be there: where a sequence's own lie among them decides in
+            # which order they are added up, and so the last digits of its logits.
+            if self.running:
+                return False
+            self._cache.clear()
+        else:
             match = self._cache.find(sequence.tokens)
             leader, num_common = self._leader_for(sequence, match.length)
         if self.running and not self._fits(sequence, match, num_common):
@@ -107,6 +114,8 @@ class Placement:
         return True
 
     def _fits(self, sequence: Sequence, match: Match, num_common: int) -> bool:
+        if self.running[0].is_alone:
+            return False
         free = self._cache.num_free_cells + self._cache.num_kept_cells
         if self._cache.is_kept(match.slot):
             free -= match.length  # these will not be there for the taking any more
@@ -164,7 +173,6 @@ class Placement:
             if (
                 leader is not None
                 and leader.order < sequence.order
-                and not leader.is_alone
                 and leader.is_batch <= sequence.is_batch
                 and (leader.num_computed <= common or self._cache.can_cut)
             ):

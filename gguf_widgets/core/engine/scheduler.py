@@ -13,7 +13,7 @@ The rules:
    loses its cells, goes back to the head of the queue and is computed again later; its text so far
    is kept. One that has given way too often is passed over, so each comes to its end.
 5. **A sequence under suspicion is computed alone** (its last batch failed), so that only the one
-   that is at fault fails; so is one that is to be repeatable, taking turns with the others.
+   that is at fault fails.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ def plan_batch(
     room = min(n_batch, free_cells)
     if room <= 0 or not ready:
         return []
-    if len(ready) > 1:
-        ready = _group(ready)
+    suspects = [sequence for sequence in ready if sequence.suspect]
+    if suspects:
+        ready = [min(suspects, key=_turn)]
     if len(ready) == 1:  # the commonest case, kept short
         sequence = ready[0]
         count = min(sequence.num_allowed, room)
@@ -86,21 +87,6 @@ def plan_batch(
         chunks += _prefill(prompts, min(room, prefill_limit) if watched else room)
         return chunks
     return _with_drafts(chunks, room) if any(one.draft for one in decoding) else chunks
-
-
-def _group(ready: ReadOnly[Sequence]) -> ReadOnly[Sequence]:
-    """Return those that may share the next batch."""
-    suspects = [sequence for sequence in ready if sequence.suspect]
-    if suspects:
-        return [min(suspects, key=_turn)]
-    alone = [sequence for sequence in ready if sequence.is_alone]
-    if not alone:
-        return ready
-    next_alone = min(alone, key=_turn)
-    others = [sequence for sequence in ready if not sequence.is_alone]
-    if others and min(map(_turn, others)) < _turn(next_alone):
-        return others
-    return [next_alone]
 
 
 def _prefill(prompts: ReadOnly[Sequence], room: int) -> list[Chunk]:
@@ -148,7 +134,7 @@ def choose_victim(running: ReadOnly[Sequence]) -> Sequence | None:
     """Choose who gives way when cells run short; None if there is only one."""
     if len(running) < 2:
         return None
-    return max(running, key=lambda one: (is_patient(one), not one.is_alone, one.order))
+    return max(running, key=lambda one: (is_patient(one), one.order))
 
 
 def is_patient(sequence: Sequence) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import pytest
 from support.histories import ask, assert_accounts_agree, assert_nothing_left, expected_text, make
 from support.histories import run as run_to_end
 
-from gguf_widgets.core.engine.scripted import EOS, Fault
+from gguf_widgets.core.engine.scripted import Fault
 from gguf_widgets.core.types import Finished
 
 TEMPLATE = list(range(1, 61)) * 2  # 120 tokens
@@ -186,30 +184,23 @@ def test_clients_are_served_alike_though_one_asks_for_much_more():
     assert last_modest < 18  # ten requests, each about half as costly: before ten of the others
 
 
-def test_a_repeatable_request_is_computed_the_same_way_whatever_runs_beside_it():
-    def batches_of(engine, counted, name) -> list[list[tuple[int, int]]]:
-        found = defaultdict(int)
-        slot, mine = None, []
-        while engine.has_work:
-            before = len(counted.batches)
-            engine.step()
-            slot = next((o.slot for o in engine._running if o.request_id == name), slot)
-            for rows in counted.batches[before:]:
-                own = [(token, position) for token, position, s in rows if s == slot]
-                if own:
-                    assert len(own) == len(rows)  # nobody else is in the batch
-                    mine.append(own)
-                    found[len(own)] += 1
-        return mine
-
-    alone, among = Counted(), Counted()
-    script = lambda tokens, n: 97 if len(tokens) - n < 30 else EOS  # noqa: E731
-    quiet = make(n_ctx=2048, n_batch=32, n_seq_max=8, script=script, fault=alone)
-    ask(quiet, "x", row(3), repeatable=True)
-    busy = make(n_ctx=2048, n_batch=32, n_seq_max=8, script=script, fault=among)
-    ask(busy, "before", row(3))
-    run(busy)
-    ask(busy, "x", row(3), repeatable=True)
-    for number in range(7):
-        ask(busy, str(number), row(number))
-    assert batches_of(quiet, alone, "x") == batches_of(busy, among, "x")
+def test_a_repeatable_request_runs_when_nothing_else_does_and_nothing_else_meanwhile():
+    engine = make(n_ctx=2048, n_batch=32, n_seq_max=8, script=lambda *_: 97)
+    for number in range(3):
+        ask(engine, f"before {number}", row(number), max_tokens=20)
+    engine.step()
+    ask(engine, "alone", row(3), repeatable=True, max_tokens=20)
+    for number in range(3):
+        ask(engine, f"after {number}", row(number), client="other", max_tokens=20)
+    ends = []
+    while engine.has_work:
+        names = {one.request_id for one in engine._running}
+        assert "alone" not in names or names == {"alone"}
+        if "alone" in names:
+            assert engine._cache.num_kept_cells == 0
+        ends += [e for e in engine.step() if isinstance(e, Finished)]
+    order = [end.request_id for end in ends]
+    assert set(order[:3]) == {"before 0", "before 1", "before 2"}
+    assert len(order) == 7
+    by_name = {end.request_id: end.reply for end in ends}
+    assert by_name["alone"].usage.num_cached_tokens == 0

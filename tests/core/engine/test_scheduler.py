@@ -20,8 +20,8 @@ def running_sequences(draw):
         limit = draw(st.sampled_from([1, 16, 512]))
         if "num_output" in state and draw(st.booleans()):
             state["draft"] = [7] * draw(st.integers(1, 9))
-        kind = {"batch": draw(st.booleans()), "alone": draw(st.integers(0, 9)) == 0}
-        result.append(sequence(order, client, num_tokens, chunk_limit=limit, **kind, **state))
+        state["batch"] = draw(st.booleans())
+        result.append(sequence(order, client, num_tokens, chunk_limit=limit, **state))
     return result
 
 
@@ -44,19 +44,14 @@ def test_a_plan_keeps_to_every_limit(running, n_batch, free_cells, limit):
         assert chunk.num_tokens <= chunk.sequence.chunk_limit
         assert list(chunk.draft) == chunk.sequence.draft[: len(chunk.draft)]
     assert bool(chunks) == (room > 0)
-    # One that is to be repeatable shares no batch.
-    together = [one for one in running if not one.is_alone]
-    if any(chunk.sequence.is_alone for chunk in chunks):
-        assert len(chunks) == 1
-        return
     # Decodes first, and all of them as far as they fit.
-    decoding = [one for one in together if one.is_decoding]
+    decoding = [one for one in running if one.is_decoding]
     planned = [chunk.sequence for chunk in chunks if chunk.sequence.is_decoding]
     assert len(planned) == min(len(decoding), room)
     prompts = [chunk for chunk in chunks if not chunk.sequence.is_decoding]
-    if any(not one.is_batch for one in planned) and len(together) > 1:
+    if any(not one.is_batch for one in planned) and len(running) > 1:
         assert sum(chunk.num_tokens for chunk in prompts) <= limit
-    if prompts and len(together) > 1:
+    if prompts and len(running) > 1:
         assert not any(chunk.draft for chunk in chunks)  # guesses only in what is left over
 
 
@@ -104,17 +99,6 @@ def test_chunks_are_kept_short_only_while_somebody_reads_along():
         ]
         chunks = scheduler.plan_batch(running, n_batch=200, free_cells=999, prefill_limit=64)
         assert chunks[1].num_tokens == expected
-
-
-def test_a_repeatable_one_takes_turns_with_all_the_others_together():
-    running = [sequence(n, "a", 5, num_computed=4, num_output=1, alone=n == 1) for n in range(4)]
-    turns = []
-    for step in range(6):
-        chunks = scheduler.plan_batch(running, n_batch=64, free_cells=99, prefill_limit=64)
-        turns.append([chunk.sequence.order for chunk in chunks])
-        for chunk in chunks:
-            chunk.sequence.last_step = step
-    assert turns == [[0, 2, 3], [1]] * 3
 
 
 def test_the_youngest_gives_way_rows_of_tables_first_and_never_the_only_one():
