@@ -208,6 +208,7 @@ class Placement:
             Leave what it has computed in the cache, where it will find it again if nobody wants
             the cells; otherwise they are free at once.
         """
+        self.running.remove(sequence)
         self._leave_slot(sequence, sequence.tokens[: sequence.num_computed] if keep else ())
         sequence.num_computed = 0
         sequence.num_preempted += 1
@@ -220,13 +221,13 @@ class Placement:
         if sequence.slot == NO_SLOT:
             self.waiting.remove(sequence)
         else:
+            self.running.remove(sequence)
             self._leave_slot(sequence, self._worth_keeping(sequence) if keep else ())
             self._closed = False
         self.service.leave(sequence.client_id)
 
     def _leave_slot(self, sequence: Sequence, keep: list[int] | tuple[()]) -> None:
         self._follow(sequence, None, 0)
-        self.running.remove(sequence)
         self._cache.release(sequence.slot, keep)
         sequence.slot = NO_SLOT
         sequence.stop_at = 0
@@ -241,9 +242,12 @@ class Placement:
             return computed  # the conversation's next turn begins with all of it
         # Rows of a table have their template in common, and nobody asks for the same row again.
         shared = self._cache.num_shared(sequence.slot)
+        others = any(one.client_id == sequence.client_id for one in self.running)
         for other in self.waiting.waiting_like(sequence, _LOOK_AHEAD):
+            others = True
             shared = max(shared, common_length(computed, other.tokens))
-        return computed[:shared]
+        # One at a time, so the next has not been seen yet: all of it may be the template.
+        return computed[:shared] if others or shared else computed
 
 
 def _room_to_grow(sequence: Sequence) -> int:

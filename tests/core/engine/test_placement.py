@@ -61,11 +61,12 @@ def test_a_template_is_computed_once_for_any_number_of_rows():
     assert_nothing_left(engine)
 
 
-def test_a_table_that_is_asked_row_by_row_finds_its_template_again():
+@pytest.mark.parametrize("batch", [True, False])
+def test_a_table_that_is_asked_row_by_row_finds_its_template_again(batch):
     counted = Counted()
     engine = make(n_ctx=512, n_batch=64, fault=counted)
     for number in range(20):
-        ask(engine, str(number), row(number), max_tokens=3)
+        ask(engine, str(number), row(number), batch=batch, max_tokens=3)
         run(engine)
     assert counted.num_tokens < 120 + 20 * (10 + 3)
 
