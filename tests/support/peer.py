@@ -35,6 +35,10 @@ class Peer:
     def __exit__(self, *exc: object) -> None:
         self.socket.close()
 
+    def hang_up(self) -> None:
+        """End the connection, also under a thread that is reading."""
+        self.socket.shutdown(socket.SHUT_RDWR)
+
     def send(self, message: Any) -> None:
         self.socket.sendall(framing.encode(message))
 
@@ -43,7 +47,7 @@ class Peer:
         while not self.inbox:
             try:
                 data = self.socket.recv(65536)
-            except ConnectionResetError:
+            except OSError:  # reset by the other side, or hung up by this one
                 return None
             if not data:
                 return None

@@ -33,6 +33,7 @@ from gguf_widgets.core.errors import (
     from_wire,
     to_wire,
 )
+from gguf_widgets.core.format import format_bytes
 from gguf_widgets.core.types import Failed
 from gguf_widgets.core.worker import framing, protocol, registry, spawn
 from gguf_widgets.core.worker.registry import Entry
@@ -49,6 +50,7 @@ GIVE_UP_AFTER_S = 30.0
 
 # What may wait to be sent; more means that the worker does not read.
 _MAX_UNSENT_BYTES = 256 * 1024 * 1024
+_RETRY_AFTER_S = 5.0
 
 _RECEIVE_BYTES = 256 * 1024
 
@@ -177,7 +179,15 @@ class WorkerClient:
         request_id = f"{self._client_id}-{next(self._ids)}"
         frame = framing.encode(make(request_id))
         if len(self._unsent) > _MAX_UNSENT_BYTES:
-            raise WorkerBusyError("Too much is waiting to be sent to the model. Try again later.")
+            raise WorkerBusyError(
+                f"{format_bytes(len(self._unsent))} wait to be sent to the model, which does not "
+                f"take them; at most {format_bytes(_MAX_UNSENT_BYTES)} can wait. Try again later.",
+                scope="connection",
+                unit="bytes",
+                open=len(self._unsent),
+                limit=_MAX_UNSENT_BYTES,
+                retry_after_s=_RETRY_AFTER_S,
+            )
         with self._lock:
             if self._end is not None:
                 raise _copy(self._end)
