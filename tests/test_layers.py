@@ -51,6 +51,7 @@ LAYERS = {
     "gguf_widgets.core.gguf": "base",
     "gguf_widgets.core.gguf_": "base",
     "gguf_widgets.core.settings": "base",
+    "gguf_widgets.core.state_": "base",
     "gguf_widgets.core.types": "base",
     "gguf_widgets.demo": "base",  # only says where the model file is
     "gguf_widgets.demo.": "training",

@@ -35,6 +35,7 @@ __all__ = [
     "models_dir",
     "runtime_dir",
     "scripted_pace",
+    "state_key_path",
     "store_path",
     "transport_override",
 ]
@@ -65,6 +66,11 @@ def log_dir() -> Path:
 def store_path() -> Path:
     """Return the SQLite file with conversations and preferences."""
     return data_dir() / "store.sqlite3"
+
+
+def state_key_path() -> Path:
+    """Return the file with the secret that marks saved prefixes as this user's own."""
+    return data_dir() / "state.key"
 
 
 def runtime_dir() -> Path:

@@ -38,6 +38,7 @@ The tree::
         ProtocolError               the two sides do not understand each other
       ModelUnloadedError          the model was used after it had been unloaded
       StoreError                  the database file
+      StateFileError              a saved prefix: its file, or what it was saved with
       DeviceQueryError            the list of processors and graphics cards could not be had
       ServerStartError            the dashboard's or JupyterLab's server could not start
       MissingDependencyError      an optional package is not installed
@@ -73,6 +74,7 @@ __all__ = [
     "RequestError",
     "ServerStartError",
     "SplitFileError",
+    "StateFileError",
     "StoreError",
     "TruncatedFileError",
     "UnreadableFileError",
@@ -263,6 +265,13 @@ class ModelUnloadedError(GgufWidgetsError):
 
 class StoreError(GgufWidgetsError):
     """The database file could not be read or written."""
+
+
+class StateFileError(GgufWidgetsError):
+    """A saved prefix could not be written, or its file is not one that can be used here.
+
+    ``details["problem"]`` names which of these it is; `core.state_file` lists them.
+    """
 
 
 class DeviceQueryError(GgufWidgetsError):

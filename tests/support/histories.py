@@ -6,11 +6,13 @@ gives a wrong reply; the backend refuses positions that do not follow on each ot
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import defaultdict
 
 from gguf_widgets.core.engine.engine import Engine
 from gguf_widgets.core.engine.scripted import EOS, Fault, ScriptedBackend
+from gguf_widgets.core.errors import StateFileError, WorkerBusyError
 from gguf_widgets.core.types import (
     Failed,
     Finished,
@@ -162,7 +164,7 @@ def play(seed: int, *, can_cut: bool, fault_rate: float, large: bool) -> Engine:
         [rng.randint(1, 60) for _ in range(rng.randint(1, max(2, n_ctx // 2)))] for _ in range(2)
     ]
     events = defaultdict(list)
-    asked, aborted, open_names = {}, set(), set()
+    asked, aborted, open_names, saved = {}, set(), set(), []
     for _ in range(rng.randint(5, 60 if large else 20)):
         move = rng.random()
         if move < 0.4:
@@ -187,6 +189,9 @@ def play(seed: int, *, can_cut: bool, fault_rate: float, large: bool) -> Engine:
             open_names.discard(name)
         elif move < 0.52:
             engine.interrupt()
+        elif move < 0.6:
+            _save_and_restore(rng, engine, saved, [prompt for prompt, _ in asked.values()])
+            assert_accounts_agree(engine)
         else:
             for event in engine.step():
                 events[event.request_id].append(event)
@@ -205,6 +210,27 @@ def play(seed: int, *, can_cut: bool, fault_rate: float, large: bool) -> Engine:
     faults.rate = 0
     assert_nothing_left(engine)
     return engine
+
+
+def _save_and_restore(rng, engine, saved, prompts) -> None:
+    """Put a prefix away if it is in the cache, and one that was put away before back there."""
+    if prompts:
+        prompt = rng.choice(prompts)
+        num_there = engine._cache.find([*prompt, 0]).length  # often it is all of it
+        tokens = prompt[: rng.choice([num_there, rng.randint(1, len(prompt))])] or prompt
+        state = engine.prefixes.copy(tokens)
+        if state is not None:
+            saved.append((tokens, state))
+    if not saved or rng.random() < 0.3:
+        return
+    if rng.random() < 0.5:  # as on another day
+        engine.clear_cache()
+    tokens, state = rng.choice(saved)
+    # What is there already can be put there again, too.
+    if rng.random() < 0.2 or not engine.prefixes.has(tokens):
+        with contextlib.suppress(WorkerBusyError, StateFileError):
+            engine.prefixes.put(tokens, state)
+            assert engine.prefixes.has(tokens)
 
 
 def _prompt(rng, n_ctx, templates, earlier) -> list[int]:

@@ -176,6 +176,8 @@ class Backend(Protocol):
         The model's own chat template.
     batch : BatchArrays
         Filled by the engine before each `decode`.
+    state_format : str
+        How the state of a slot is written: it can be read back where this is the same.
     """
 
     name: str
@@ -184,6 +186,7 @@ class Backend(Protocol):
     memory: Memory
     chat_template: str | None
     batch: BatchArrays
+    state_format: str
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
         """Cut text into tokens, adding neither BOS nor EOS.
@@ -238,6 +241,21 @@ class Backend(Protocol):
 
     def seq_pos_max(self, seq_id: int) -> int:
         """Return the last position a slot remembers; -1 when it is empty."""
+
+    def state_seq_get(self, seq_id: int) -> NDArray[np.uint8]:
+        """Return a copy of what a slot's memory holds.
+
+        Raises
+        ------
+        DecodeError
+            If it cannot be had.
+        """
+
+    def state_seq_set(self, seq_id: int, state: NDArray[np.uint8]) -> bool:
+        """Fill an empty slot with what `state_seq_get` gave; False if that went wrong.
+
+        Part of it may be there then. There have to be enough free cells.
+        """
 
     def interrupt(self) -> None:
         """Make the decode that runs now, or else the next one, return `ABORTED` soon.

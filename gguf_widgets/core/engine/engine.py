@@ -39,6 +39,7 @@ from gguf_widgets.core.engine.prompt import PromptPart, tokenize_prompt
 from gguf_widgets.core.engine.request_check import check_request, check_tokens
 from gguf_widgets.core.engine.sampler import choose_seed
 from gguf_widgets.core.engine.sequence import Sequence
+from gguf_widgets.core.engine.state import PrefixStates
 from gguf_widgets.core.engine.writer import Writer
 from gguf_widgets.core.errors import (
     ContextOverflowError,
@@ -70,6 +71,8 @@ class Engine:
     backend : Backend
     settings : LoadSettings
         The effective settings.
+    prefixes : PrefixStates
+        Puts what it computes away for another day; between two steps only.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -81,6 +84,7 @@ class Engine:
             raise InvalidValueError("The backend did not say its n_ctx, n_batch and n_seq_max.")
         self._n_ctx, self._n_batch = n_ctx, n_batch
         self._cache = KVCache(backend, n_ctx)
+        self.prefixes = PrefixStates(backend, self._cache, n_ctx)
         self._placement = Placement(self._cache, n_seq_max)
         self._running = self._placement.running
         self._waiting = self._placement.waiting

@@ -10,17 +10,21 @@ known; a slot that is cut holds exactly the tokens that it should, or none; ever
 backend is checked. Where memory is a running state (recurrent and hybrid models) only a whole one
 can be taken over; where a sliding window has let go of positions that are needed, none. Leaves to
 others: who gets a slot, and what is computed (`placement.py`, `scheduler.py`).
+
+A prefix that somebody asked to have here (`pin`, `adopt`) stays in a slot of its own: whoever
+begins with it gets a copy, and other kept slots do not crowd it out. It leaves, after them, when
+cells or slots are wanted by those that run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 from gguf_widgets.core.engine.backend import Backend, MemoryKind
 from gguf_widgets.core.engine.cells import Cells
 from gguf_widgets.core.engine.prefix_tree import PrefixTree
-from gguf_widgets.core.errors import DecodeError
+from gguf_widgets.core.errors import DecodeError, WorkerBusyError
 
 __all__ = ["NOTHING", "KVCache", "Match"]
 
@@ -33,6 +37,8 @@ class Match(NamedTuple):
 
 
 NOTHING = Match(-1, 0)
+
+_NO_TOKEN = -1
 
 
 class KVCache:
@@ -54,6 +60,7 @@ class KVCache:
         self._tree = PrefixTree()
         self._empty = list(range(n_slots - 1, -1, -1))
         self._kept: dict[int, None] = {}  # in the order of last use: the oldest first
+        self._pinned: set[int] = set()  # of these, the prefixes that somebody asked for
 
     @property
     def num_free_cells(self) -> int:
@@ -138,7 +145,8 @@ class KVCache:
         num_cached : int
             How many of `tokens` are in it.
         """
-        if match.slot in self._kept and match.length == self._cells.num_held(match.slot):
+        whole = match.length == self._cells.num_held(match.slot)
+        if whole and match.slot in self._kept and match.slot not in self._pinned:
             slot = match.slot  # all of it is wanted, so it goes on where it is
             del self._kept[slot]
             self._cells.set_idle(slot, False)
@@ -174,19 +182,96 @@ class KVCache:
         if not self._empty:
             # The one whose tokens are about to be taken over leaves last; where it is the only
             # one, it is cut to what is wanted of it and given out itself.
-            others = [slot for slot in self._kept if slot != but]
-            if not others:
+            oldest = self._next_to_leave((but,))
+            if oldest is None:
                 del self._kept[but]
+                self._pinned.discard(but)
                 self._cells.set_idle(but, False)
                 return but
-            self._drop(others[0])
+            self._drop(oldest)
         return self._empty.pop()
+
+    # Prefixes that somebody asked to have here
+
+    def pin(self, tokens: Sequence[int]) -> int | None:
+        """Return a slot that holds exactly these tokens, and let them stay; None if none can.
+
+        The slot may be that of a running sequence that is just there.
+        """
+        match = self.find([*tokens, _NO_TOKEN])
+        slot = match.slot
+        if match.length < len(tokens):
+            return None
+        if self._cells.num_held(slot) > match.length:  # a slot of its own, then
+            if not self.has_slot:
+                return None
+            slot = self._take_slot(but=match.slot)
+            if slot == match.slot:
+                held = self.cut(slot, match.length)
+            else:
+                held = self.take_over(match.slot, slot, match.length)
+            if held < match.length:
+                self._empty_slot(slot)
+                return None
+        elif slot not in self._kept:
+            return slot
+        self._stay(slot, tokens)
+        return slot
+
+    def adopt(self, tokens: Sequence[int], load: Callable[[int], bool]) -> None:
+        """Keep a prefix that was computed at another time.
+
+        Parameters
+        ----------
+        tokens : sequence of int
+        load : callable
+            Is given an empty slot, fills it with these tokens, and says whether that went well.
+
+        Raises
+        ------
+        WorkerBusyError
+            If running sequences have the slots or the cells that it needs; nothing has changed.
+        DecodeError
+            If `load` did not do what it should; what it did is taken back.
+        """
+        room = self._cells.num_free + self._cells.num_idle
+        if not self.has_slot or len(tokens) > room:
+            raise WorkerBusyError(
+                f"There is no room now for a prefix of {len(tokens):,} tokens beside the requests"
+                f" that run ({room:,} cells are free). Try again when they are done.",
+                num_tokens=len(tokens),
+                num_free=room,
+            )
+        slot = self._take_slot(but=NOTHING.slot)
+        while self._cells.num_free < len(tokens):
+            self.evict()
+        try:
+            loaded = load(slot) and self._backend.seq_pos_max(slot) == len(tokens) - 1
+        except BaseException:
+            self._empty_slot(slot)
+            raise
+        if not (loaded and self._reaches(slot, len(tokens))):
+            self._empty_slot(slot)
+            raise DecodeError(
+                "The model's memory did not take the saved prefix back. Save it again.",
+                num_tokens=len(tokens),
+            )
+        self._cells.grow(slot, len(tokens))
+        self._stay(slot, tokens)
+
+    def _stay(self, slot: int, tokens: Sequence[int]) -> None:
+        self._tree.insert(slot, tokens)
+        self._kept.pop(slot, None)  # it was of use just now, so it is the last to leave
+        self._kept[slot] = None
+        self._pinned.add(slot)
+        self._cells.set_idle(slot, True)
 
     def _reaches(self, slot: int, length: int) -> bool:
         """Say whether a slot still has all the positions that computing from `length` on needs."""
         if self._memory.kind is not MemoryKind.WINDOW:
             return True
-        return self._backend.seq_pos_min(slot) <= max(0, length - self._memory.window)
+        # The token at `length` looks at itself and the `window - 1` before it.
+        return self._backend.seq_pos_min(slot) <= max(0, length - self._memory.window + 1)
 
     # Growing and shrinking
 
@@ -238,15 +323,22 @@ class KVCache:
         self._drop_covered_by(slot, keep)
         # Kept cells slow down every decode a little (attention looks past them), so old
         # conversations do not get more than half the cache.
-        while self.num_kept_cells > self._n_cells // 2 and len(self._kept) > 1:
-            self.evict()
+        limit = self._n_cells // 2 + sum(map(self._cells.num_held, self._pinned))
+        while self.num_kept_cells > limit and len(self._kept) > len(self._pinned) + 1:
+            self.evict(but=self._pinned)
 
-    def evict(self) -> bool:
-        """Empty the kept slot that was used longest ago; False if there is none."""
-        for slot in self._kept:
-            self._drop(slot)
-            return True
-        return False
+    def evict(self, but: Container[int] = ()) -> bool:
+        """Empty the kept slot that is the next to leave, `but` these; False if there is none."""
+        slot = self._next_to_leave(but)
+        if slot is None:
+            return False
+        self._drop(slot)
+        return True
+
+    def _next_to_leave(self, but: Container[int]) -> int | None:
+        """Return the kept slot that was used longest ago; what somebody asked for leaves last."""
+        slots = (slot for slot in self._kept if slot not in but)
+        return min(slots, key=self._pinned.__contains__, default=None)
 
     def clear(self) -> None:
         """Empty every kept slot."""
@@ -255,7 +347,7 @@ class KVCache:
 
     def _is_covered(self, slot: int, keep: Sequence[int]) -> bool:
         return self.can_cut and any(
-            other in self._kept and common == len(keep)
+            other in self._kept and common == len(keep) and self._reaches(other, common)
             for other, common in self._tree.matches(keep)
             if other != slot and self._cells.num_held(other) >= common
         )
@@ -267,13 +359,18 @@ class KVCache:
         covered = [
             other
             for other, common in self._tree.matches(keep)
-            if other != slot and other in self._kept and common == self._cells.num_held(other)
+            if other != slot
+            and other in self._kept
+            and other not in self._pinned
+            and common == self._cells.num_held(other)
+            and self._reaches(slot, common)
         ]
         for other in covered:
             self._drop(other)
 
     def _drop(self, slot: int) -> None:
         del self._kept[slot]
+        self._pinned.discard(slot)
         self._cells.set_idle(slot, False)
         self._empty_slot(slot)
 

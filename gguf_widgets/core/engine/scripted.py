@@ -19,6 +19,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gguf_widgets.core import config
 from gguf_widgets.core.engine.backend import (
     BatchArrays,
@@ -100,6 +103,7 @@ class ScriptedBackend:
 
     name = "scripted"
     chat_template: str | None = None
+    state_format = "scripted replies, 1"
 
     def __init__(
         self,
@@ -217,6 +221,20 @@ class ScriptedBackend:
     def seq_pos_max(self, seq_id: int) -> int:
         """See `Backend.seq_pos_max`."""
         return len(self._memory[seq_id]) - 1
+
+    def state_seq_get(self, seq_id: int) -> NDArray[np.uint8]:
+        """See `Backend.state_seq_get`; a state is the tokens themselves."""
+        return np.array(self._memory[seq_id], "<i4").view(np.uint8)
+
+    def state_seq_set(self, seq_id: int, state: NDArray[np.uint8]) -> bool:
+        """See `Backend.state_seq_set`."""
+        if self._memory[seq_id]:
+            raise AssertionError("a state was put into a slot that is not empty")
+        tokens = state.view("<i4").tolist()
+        if self.num_cells + len(tokens) > (self.settings.n_ctx or 0):
+            return False
+        self._store([(token, position, seq_id) for position, token in enumerate(tokens)])
+        return True
 
     def interrupt(self) -> None:
         """See `Backend.interrupt`."""

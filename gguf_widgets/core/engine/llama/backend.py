@@ -12,6 +12,7 @@ from typing import Any
 
 import llama_cpp as lib
 import numpy as np
+from numpy.typing import NDArray
 
 from gguf_widgets.core.engine.backend import (
     BatchArrays,
@@ -23,6 +24,7 @@ from gguf_widgets.core.engine.backend import (
 from gguf_widgets.core.engine.llama import loading
 from gguf_widgets.core.engine.llama.library import log, start, strlen_callback
 from gguf_widgets.core.engine.llama.sampling import LlamaSampler, Samplers, log_probabilities
+from gguf_widgets.core.engine.llama.state import describe_format, read_state, write_state
 from gguf_widgets.core.engine.llama.vocabulary import LlamaVocabulary
 from gguf_widgets.core.types import LoadSettings
 
@@ -92,6 +94,7 @@ class LlamaBackend:
         self.chat_template = template.decode("utf-8", "replace") if template else None
         self.batch = BatchArrays.empty(lib.llama_n_batch(self._context))
         self._native_batch = self._make_batch()
+        self.state_format = describe_format(self._model, self.settings.n_ctx or 0)
 
     def _make_batch(self) -> Any:
         """Make the native batch whose arrays are `batch`'s own memory."""
@@ -157,6 +160,14 @@ class LlamaBackend:
     def seq_pos_max(self, seq_id: int) -> int:
         """See `Backend.seq_pos_max`."""
         return int(lib.llama_memory_seq_pos_max(self._cells, seq_id))
+
+    def state_seq_get(self, seq_id: int) -> NDArray[np.uint8]:
+        """See `Backend.state_seq_get`."""
+        return read_state(self._context, seq_id)
+
+    def state_seq_set(self, seq_id: int, state: NDArray[np.uint8]) -> bool:
+        """See `Backend.state_seq_set`."""
+        return write_state(self._context, seq_id, state)
 
     def close(self) -> None:
         """See `Backend.close`."""
