@@ -37,10 +37,11 @@ class WorkerUser(msgspec.Struct, frozen=True, kw_only=True):
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one process that runs a model. None: it did not say.
 
-    `state` is "loading", "ready", "failed" (to load), "leaving", "stuck" (it does not answer) or
-    "other version". `num_running` and `num_waiting` count sequences. `num_cells_used` are those of
-    running sequences, out of `num_cells`; `num_cells_kept` hold what finished ones have left.
-    `figures_age_s` is more than 0 if these four are from before a long step. `rss_bytes` is all the
+    `state` is "loading", "ready", "failed" (to load), "leaving", "stuck" (it does not answer),
+    "lost" (its socket was removed; it ends when nobody uses it any more) or "other version".
+    `num_running` and `num_waiting` count sequences. `num_cells_used` are those of running
+    sequences, out of `num_cells`; `num_cells_kept` hold what finished ones have left.
+    `figures_age_s` is more than 0 if these are from before a long step. `rss_bytes` is all the
     memory that it uses, and `pss_bytes` its share of that (Linux only): what several processes map,
     as two workers do that hold the same file, counts in equal parts. `leaves_in_s` is None while
     somebody uses it.

@@ -32,6 +32,15 @@ __all__ = ["WorkerList", "cells_of", "look_at", "matching", "workers"]
 # A worker answers in milliseconds; this is for a machine that is busy.
 ANSWER_TIMEOUT_S = 2.0
 
+# A step that takes longer is worth a word: it may be a hang.
+_LONG_STEP_S = 5.0
+
+_STATES = {
+    "stuck": "does not answer",
+    "lost": "cannot be reached",
+    "failed": "did not load",
+}
+
 _NONE_RUNS = (
     "No model is running. Load one, with gguf_widgets.load(...) in a notebook or with "
     '"gguf-widgets chat" in a terminal, and it is listed here.'
@@ -138,10 +147,11 @@ def cells_of(worker: Worker) -> tuple[str, ...]:
     def shown(value: float | None, form: Any = "{:,}".format) -> str:
         return "-" if value is None else str(form(value))
 
-    states = {"stuck": "does not answer", "failed": "did not load"}
-    state = states.get(worker.state, worker.state)
+    state = _STATES.get(worker.state, worker.state)
     if worker.progress is not None:
         state += f", {worker.progress:.0%}"
+    if worker.figures_age_s is not None and worker.figures_age_s > _LONG_STEP_S:
+        state += f", {format_duration(worker.figures_age_s)} in one step"
     cells = "-"
     if worker.num_cells is not None:
         cells = f"{shown(worker.num_cells_used)} of {format_count(worker.num_cells)}"
@@ -179,10 +189,10 @@ def _look(entry: Entry, timeout_s: float) -> Worker | None:
     except ProtocolError:
         worker = _unknown(entry, "other version")
     except OSError:
-        # It has left just now, or it lives on without its socket, out of everybody's reach.
+        # It has left just now, or it lives on without its socket until nobody uses it.
         latest = registry.read(entry.name)
         leaving = latest is not None and latest.leaving
-        worker = _unknown(entry, "leaving" if leaving else "stuck")
+        worker = _unknown(entry, "leaving" if leaving else "lost")
     else:
         worker = _known(entry, status)
     return _with_memory(worker, entry)

@@ -129,9 +129,9 @@ class Admission:
             self._interval_s = newest if before is None else before + _NEWEST * (newest - before)
         self._last_end = now
 
-    def num_open(self, client_id: str) -> int:
-        """Return how many requests of this client are counted in, light ones aside."""
-        held = self._clients.get(client_id)
+    def num_open(self, client_id: str | None = None) -> int:
+        """Return how many requests of a client, or of all, are counted in, light ones aside."""
+        held = self._all if client_id is None else self._clients.get(client_id)
         return held.num if held is not None else 0
 
     # --- inside ---

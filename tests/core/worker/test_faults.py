@@ -99,6 +99,7 @@ class Lane:
         deadline = time.monotonic() + 40
         mine: list[int] = []
         while not mine and time.monotonic() < deadline:
+            time.sleep(0.005)
             mine = [e.pid for e in registry.list_workers() if e.requested.n_ctx == self.n_ctx]
         time.sleep(self.chance.uniform(0, 0.02))
         self.kill(mine[0])

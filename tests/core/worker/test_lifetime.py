@@ -379,3 +379,22 @@ def test_a_file_where_the_socket_should_be_makes_the_worker_use_a_port(
     assert "using a loopback port" in capfd.readouterr().err
     endpoint.remove_files(address)
     (folder / "taken.sock").rmdir()
+
+
+def test_relative_paths_of_the_environment_mean_in_the_worker_what_they_mean_here(
+    no_leaks: None, scripted: None, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = home / "modules"
+    modules.mkdir()
+    (modules / "sitecustomize.py").write_text(
+        "import pathlib, sys\nif 'gguf_widgets.core.worker' in sys.orig_argv:\n"
+        f"    pathlib.Path({str(home / 'seen')!r}).touch()\n"
+    )
+    monkeypatch.chdir(home.parent)
+    monkeypatch.setenv("PYTHONPATH", f"{home.name}/modules{os.pathsep}")
+    monkeypatch.setenv("GGUF_WIDGETS_HOME", home.name)
+    with ModelManager(keep_alive=0) as manager:
+        assert manager.load().chat("Hello", max_tokens=3).text
+        assert (home / "seen").exists()
+        assert registry.list_workers()
+    assert not (home / home.name).exists()

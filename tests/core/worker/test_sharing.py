@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -164,6 +165,29 @@ def test_its_starter_clears_a_killed_worker_away_without_looking(manager: ModelM
         lambda: {path.suffix for path in config.runtime_dir().iterdir()} == {".lock"},
         "the entry and the socket are gone",
     )
+
+
+def test_a_worker_whose_folder_is_deleted_serves_those_it_has_and_leaves_with_the_last(
+    kernels: Callable[..., list[Kernel]], manager: ModelManager, home: Path
+) -> None:
+    (kernel,) = kernels()
+    with ModelManager(keep_alive=600) as first:
+        model = first.load()
+        shutil.rmtree(config.runtime_dir())
+        assert model.chat("Hello", max_tokens=3).text
+        assert first.workers() == []
+        assert "cannot be reached" in repr(first.loaded())
+        second = int(kernel.do("load"))  # in a new folder, since nobody finds the first
+        assert second != model.pid
+        assert manager.load().pid == second
+        assert model.chat("Hello", max_tokens=3).text
+    wait_for(lambda: [p.pid for p in _workers(home)] == [second], "the first has left")
+    assert kernel.do("chat")
+    assert _mode(config.runtime_dir()) == 0o700
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
 
 
 @pytest.mark.parametrize("how", ["unload", "close"])
