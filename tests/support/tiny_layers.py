@@ -13,7 +13,8 @@ from support.tiny_weights import TinyFile
 
 __all__ = ["LAYERS", "N_EMBD", "WINDOW"]
 
-N_EMBD, N_HEAD, N_HEAD_KV, HEAD, N_FF = 64, 4, 2, 16, 96
+# Heads are as wide as a block of Q8_0, so that the KV cache can be in that format, too.
+N_EMBD, HEAD, N_FF = 64, 32, 96
 D_CONV, D_INNER, D_STATE = 4, 2 * N_EMBD, 16
 WINDOW = 32
 N_EXPERT, N_EXPERT_USED, N_FF_EXPERT = 4, 2, 64
@@ -41,22 +42,36 @@ def _experts(file: TinyFile, b: str, n_ff: int) -> None:
     file.matrix(b + "ffn_down_exps.weight", N_EXPERT, N_EMBD, n_ff)
 
 
-def _attention(file: TinyFile, b: str) -> None:
+def _attention(file: TinyFile, b: str, n_head: int = 4) -> None:
+    """Two query heads share each head of keys and values."""
     file.ones(b + "attn_norm.weight", N_EMBD)
-    file.matrix(b + "attn_q.weight", N_HEAD * HEAD, N_EMBD, gain=_SHARPNESS)
-    file.matrix(b + "attn_k.weight", N_HEAD_KV * HEAD, N_EMBD, gain=_SHARPNESS)
-    file.matrix(b + "attn_v.weight", N_HEAD_KV * HEAD, N_EMBD)
+    file.matrix(b + "attn_q.weight", n_head * HEAD, N_EMBD, gain=_SHARPNESS)
+    file.matrix(b + "attn_k.weight", n_head // 2 * HEAD, N_EMBD, gain=_SHARPNESS)
+    file.matrix(b + "attn_v.weight", n_head // 2 * HEAD, N_EMBD)
     # What attention adds is a mean over many tokens, and so small; this makes up for it.
-    file.matrix(b + "attn_output.weight", N_EMBD, N_HEAD * HEAD, gain=_LOUDNESS)
+    file.matrix(b + "attn_output.weight", N_EMBD, n_head * HEAD, gain=_LOUDNESS)
 
 
-def _attention_header(file: TinyFile, n_head_kv: int | list[int] = N_HEAD_KV) -> None:
+def _attention_header(
+    file: TinyFile,
+    n_head: int = 4,
+    n_head_kv: int | list[int] = 2,
+    key: int = HEAD,
+    value: int = HEAD,
+) -> None:
     writer = file.writer
     writer.add_feed_forward_length(N_FF)
-    writer.add_head_count(N_HEAD)
+    writer.add_head_count(n_head)
     writer.add_head_count_kv(n_head_kv)
+    writer.add_key_length(key)
+    writer.add_value_length(value)
     writer.add_rope_dimension_count(HEAD)
     writer.add_rope_freq_base(10000.0)
+
+
+def _every_other_layer(n_layer: int) -> list[int]:
+    """Return the heads of keys and values of each layer, 0 where there is a state instead."""
+    return [0 if i % 2 == 0 else 1 for i in range(n_layer)]
 
 
 def _llama(file: TinyFile, n_layer: int) -> None:
@@ -78,8 +93,6 @@ def _moe(file: TinyFile, n_layer: int) -> None:
 def _gemma3(file: TinyFile, n_layer: int) -> None:
     """Every other layer looks back `WINDOW` tokens only."""
     _attention_header(file)
-    file.writer.add_key_length(HEAD)
-    file.writer.add_value_length(HEAD)
     file.writer.add_sliding_window(WINDOW)
     file.writer.add_sliding_window_pattern([i % 2 == 0 for i in range(n_layer)])
     for i in range(n_layer):
@@ -98,11 +111,10 @@ def _deepseek2(file: TinyFile, n_layer: int) -> None:
 
     The first layer has a plain feed-forward network, the others have experts and a shared one.
     """
-    q_rank, kv_rank, rope, nope, value = 32, 32, 16, 16, 32
+    n_head, q_rank, kv_rank, nope, value = 4, 32, 64, 32, 32
+    rope = HEAD
     writer = file.writer
-    _attention_header(file, 1)
-    writer.add_key_length(kv_rank + rope)
-    writer.add_value_length(kv_rank)
+    _attention_header(file, n_head, 1, kv_rank + rope, kv_rank)
     writer.add_key_length_mla(nope + rope)
     writer.add_value_length_mla(value)
     writer.add_q_lora_rank(q_rank)
@@ -119,13 +131,11 @@ def _deepseek2(file: TinyFile, n_layer: int) -> None:
         file.ones(b + "attn_q_a_norm.weight", q_rank)
         file.ones(b + "attn_kv_a_norm.weight", kv_rank)
         file.matrix(b + "attn_q_a.weight", q_rank, N_EMBD)
-        file.matrix(b + "attn_q_b.weight", N_HEAD * (nope + rope), q_rank, gain=_SHARPNESS)
+        file.matrix(b + "attn_q_b.weight", n_head * (nope + rope), q_rank, gain=_SHARPNESS)
         file.matrix(b + "attn_kv_a_mqa.weight", kv_rank + rope, N_EMBD)
-        file.add(
-            b + "attn_k_b.weight", file.random(b + "k_b", N_HEAD, kv_rank, nope) / np.sqrt(nope)
-        )
-        file.matrix(b + "attn_v_b.weight", N_HEAD, value, kv_rank)
-        file.matrix(b + "attn_output.weight", N_EMBD, N_HEAD * value, gain=_LOUDNESS)
+        file.matrix(b + "attn_k_b.weight", n_head, kv_rank, nope)
+        file.matrix(b + "attn_v_b.weight", n_head, value, kv_rank)
+        file.matrix(b + "attn_output.weight", N_EMBD, n_head * value, gain=_LOUDNESS)
         if i == 0:
             _feed_forward(file, b)
             continue
@@ -230,7 +240,7 @@ def _rwkv7(file: TinyFile, n_layer: int) -> None:
 def _jamba(file: TinyFile, n_layer: int) -> None:
     """A Mamba layer, then one with attention (and no positions), and so on."""
     dt_rank = 4
-    _attention_header(file, [0 if i % 2 == 0 else N_HEAD_KV for i in range(n_layer)])
+    _attention_header(file, 2, _every_other_layer(n_layer))
     _ssm_header(file, dt_rank)
     for i in range(n_layer):
         b = f"blk.{i}."
@@ -240,13 +250,13 @@ def _jamba(file: TinyFile, n_layer: int) -> None:
             file.ones(b + "ssm_b_norm.weight", D_STATE)
             file.ones(b + "ssm_c_norm.weight", D_STATE)
         else:
-            _attention(file, b)
+            _attention(file, b, 2)
         _feed_forward(file, b)
 
 
 def _lfm2(file: TinyFile, n_layer: int) -> None:
     """Short convolutions with a state, every other layer with attention in a sliding window."""
-    _attention_header(file, [0 if i % 2 == 0 else N_HEAD_KV for i in range(n_layer)])
+    _attention_header(file, 2, _every_other_layer(n_layer))
     file.writer.add_shortconv_l_cache(3)
     file.writer.add_sliding_window(WINDOW)
     for i in range(n_layer):
@@ -257,7 +267,7 @@ def _lfm2(file: TinyFile, n_layer: int) -> None:
             file.matrix(b + "shortconv.in_proj.weight", 3 * N_EMBD, N_EMBD)
             file.matrix(b + "shortconv.out_proj.weight", N_EMBD, N_EMBD)
         else:
-            _attention(file, b)
+            _attention(file, b, 2)
             file.ones(b + "attn_q_norm.weight", HEAD)
             file.ones(b + "attn_k_norm.weight", HEAD)
         _feed_forward(file, b)

@@ -37,9 +37,7 @@ _OUTPUT_NORMS = {"lfm2": "token_embd_norm.weight"}
 _LOGIT_SCALE = 2.0
 
 
-def write_model(
-    path: Path, kind: str, *, number_format: str = "f32", n_layer: int = 4, seed: int = 0
-) -> Path:
+def write_model(path: Path, kind: str, *, number_format: str = "f32", seed: int = 0) -> Path:
     """Write a model and return its path.
 
     Parameters
@@ -49,9 +47,9 @@ def write_model(
         One of `KINDS`.
     number_format : str, default "f32"
         One of `FORMATS`.
-    n_layer : int, default 4
     seed : int, default 0
     """
+    n_layer = 4 if kind in WINDOWED else 2  # two windows in a row look back twice as far
     file = TinyFile(path, _ARCHITECTURES.get(kind, kind), number_format, seed)
     writer = file.writer
     writer.add_name(f"tiny {kind}")
