@@ -22,6 +22,7 @@ The tree::
         VocabularyOnlyError         holds a vocabulary and no weights
         ProjectorFileError          an mmproj companion chosen as a model
         NotAModelError              an adapter, an importance matrix, ...: GGUF, but no model
+        AdapterFileError            chosen as an adapter (LoRA): none, or not one for this model
         SplitFileError              a part of a split model is missing or out of place
       ModelLoadError              the file is fine, loading it failed
         NotEnoughMemoryError        it needs more memory than is free
@@ -31,6 +32,7 @@ The tree::
         ChatTemplateError           the chat template failed, refused or took too long
         DecodeError                 llama.cpp reported a failure while computing
         RequestCancelledError       the request was taken back before it began
+        UnsupportedByModelError     this model cannot do that: write, or turn texts into vectors
       WorkerError                 the process that runs the model
         WorkerStartError            it did not start
         WorkerDiedError             it ended while it was needed
@@ -49,6 +51,7 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 __all__ = [
+    "AdapterFileError",
     "BigEndianFileError",
     "ChatTemplateError",
     "ContextOverflowError",
@@ -78,6 +81,7 @@ __all__ = [
     "StoreError",
     "TruncatedFileError",
     "UnreadableFileError",
+    "UnsupportedByModelError",
     "UnsupportedSchemaError",
     "UnsupportedVersionError",
     "VocabularyOnlyError",
@@ -203,6 +207,10 @@ class NotAModelError(ModelFileError):
     """The file is GGUF and not a model: an adapter, an importance matrix, a retired format."""
 
 
+class AdapterFileError(ModelFileError):
+    """A file chosen as an adapter (LoRA) is none, or belongs to another model."""
+
+
 class SplitFileError(ModelFileError):
     """A part of a split model is missing or does not belong."""
 
@@ -237,6 +245,10 @@ class DecodeError(RequestError):
 
 class RequestCancelledError(RequestError):
     """The request was taken back before it began."""
+
+
+class UnsupportedByModelError(RequestError):
+    """The model cannot do that: an embedding model cannot write; demo mode has no vectors."""
 
 
 class WorkerError(GgufWidgetsError):

@@ -8,7 +8,8 @@ refused, each in its own words (`check_is_model`). Leaves to others: whether it 
 
 The reading is split by concept: `gguf_tables` (numbers and names of the format), `gguf_bytes`
 (checked steps over a mapped file), `gguf_values` (long values, read later), `gguf_parse` (one
-file), `gguf_split` (models in several files), `gguf_header` (what the entries mean), `gguf_check`.
+file), `gguf_split` (models in several files), `gguf_header` (what the entries mean), `gguf_check`,
+`gguf_adapter` (LoRA adapters).
 
 Examples
 --------
@@ -23,6 +24,7 @@ import os
 from types import MappingProxyType
 
 from gguf_widgets.core.config import expanded
+from gguf_widgets.core.gguf_adapter import AdapterInfo, check_is_adapter
 from gguf_widgets.core.gguf_check import check_is_model
 from gguf_widgets.core.gguf_header import GgufHeader
 from gguf_widgets.core.gguf_parse import GgufTensor
@@ -30,11 +32,13 @@ from gguf_widgets.core.gguf_split import all_tensors, parse_parts
 from gguf_widgets.core.gguf_values import GgufArray, GgufText, GgufValue
 
 __all__ = [
+    "AdapterInfo",
     "GgufArray",
     "GgufHeader",
     "GgufTensor",
     "GgufText",
     "GgufValue",
+    "check_is_adapter",
     "check_is_model",
     "read_header",
 ]

@@ -53,8 +53,11 @@ def check_is_model(header: GgufHeader) -> None:
         (arch == "controlvector", "a control vector: a small change to another model"),
     ):
         if is_so:
+            then = " This file can be added to it in Python: load(model, lora=this file)."
             raise NotAModelError(
-                f"{name} is {what}. Choose the model itself.", path=path, kind=kind or arch
+                f"{name} is {what}. Choose the model itself.{then if kind == 'adapter' else ''}",
+                path=path,
+                kind=kind or arch,
             )
     if not header.tensors:
         raise VocabularyOnlyError(

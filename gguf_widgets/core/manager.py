@@ -167,7 +167,8 @@ class ModelManager:
         try:
             path = self.library.resolve(name_or_path)
             chosen = self._backend_for(path, backend)
-            return bool(registry.matching(file_identity(path, chosen), settings))
+            identity = file_identity(path, chosen, settings.lora)
+            return bool(registry.matching(identity, settings))
         except (ModelFileError, MissingDependencyError):
             return False
 
@@ -231,7 +232,7 @@ class ModelManager:
         Several threads may be loading over it: the last of them does that. One that stops waiting
         must not take away what another one gets.
         """
-        key = (file_identity(path, backend), requested)
+        key = (file_identity(path, backend, requested.lora), requested)
 
         def prepare() -> WorkerSpec:
             return _judge(path, backend, requested, force=force)
@@ -336,6 +337,8 @@ def _judge(path: Path, backend: str, requested: LoadSettings, *, force: bool) ->
 
     header = gguf.read_header(path)
     gguf.check_is_model(header)
+    for adapter, _ in requested.lora:
+        gguf.check_is_adapter(gguf.read_header(adapter), header)
     chosen, notes = fit.choose_settings(header, requested)
     if not force:
         fit.check_fits(header, chosen)

@@ -35,7 +35,7 @@ def is_running(path: str | os.PathLike[str], **load_settings: Any) -> bool:
     """
     requested = LoadSettings.from_keywords(**load_settings).replace(chat_template=None)
     try:
-        identity = file_identity(path, demo_mode.chosen_backend())
+        identity = file_identity(path, demo_mode.chosen_backend(), requested.lora)
     except ModelFileError:
         return False
     return any(entry.effective is not None for entry in registry.matching(identity, requested))

@@ -9,10 +9,13 @@ machine (`fit`).
 from __future__ import annotations
 
 import difflib
+import os
+from collections.abc import Mapping
 from typing import Any, Self
 
 import msgspec
 
+from gguf_widgets.core.config import expanded
 from gguf_widgets.core.errors import InvalidValueError
 
 __all__ = ["KV_TYPES", "LoadSettings", "SamplingSettings", "Value"]
@@ -234,6 +237,10 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Guess up to so many tokens ahead from what stands in the text already (prompt lookup), where
         measuring says that it pays; 0 to 64, chosen is 0. Replies that repeat their prompt come
         quicker; how they go on may then depend on what paid, in the last digits of its logits.
+    lora : tuple of (str, float), default ()
+        Adapters (LoRA): the file of each, and its scale, -100 to 100. May be given as one path, a
+        list of paths, or a dict from path to scale; a scale that is not given is 1. To change one,
+        load again: the model's weights are mapped, so that takes a moment.
     use_mmap, use_mlock : bool or None
     chat_template : str or None
         A Jinja template used instead of the model's own, or "chatml" for the plain built-in one.
@@ -249,9 +256,17 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
     type_v: str | None = None
     flash_attn: bool | None = None
     n_draft: int | None = None
+    lora: tuple[tuple[str, float], ...] = ()
     use_mmap: bool | None = None
     use_mlock: bool | None = None
     chat_template: str | None = None
+
+    @classmethod
+    def from_keywords(cls, **keywords: Any) -> Self:
+        """Do what the base does; `lora` may be given in each of the forms named above."""
+        if "lora" in keywords:
+            keywords["lora"] = _adapters(keywords["lora"])
+        return super().from_keywords(**keywords)
 
     def check(self) -> None:
         """Raise `InvalidValueError` if a field is outside the range stated above."""
@@ -271,6 +286,57 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 raise InvalidValueError(
                     f"{name} is {value!r}; it can be {', '.join(KV_TYPES)}.", name=name
                 )
+        for path, scale in self.lora:
+            _in_range(f"The scale of the adapter {path}", scale, -100.0, 100.0)
+
+
+_MAX_ADAPTERS = 16
+
+
+def _adapters(given: Any) -> tuple[tuple[str, float], ...]:
+    """Return adapters in the one form in which equal ones are equal: full paths, sorted."""
+    if given is None:
+        return ()
+    if isinstance(given, str | os.PathLike):
+        given = [given]
+    items = given.items() if isinstance(given, Mapping) else given
+    found: dict[str, float] = {}
+    try:
+        for item in items:
+            name, scale = (item, 1.0) if isinstance(item, str | os.PathLike) else item
+            path = _adapter_path(os.fspath(name))
+            if path in found:
+                raise InvalidValueError(f"The adapter {path} is given twice.", path=path)
+            found[path] = _scale(scale)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InvalidValueError):
+            raise
+        raise InvalidValueError(
+            "lora is the path of an adapter, a list of paths, or a dict from path to scale; "
+            f"this is {given!r}."
+        ) from error
+    if len(found) > _MAX_ADAPTERS:
+        raise InvalidValueError(
+            f"There can be at most {_MAX_ADAPTERS} adapters; {len(found)} were given."
+        )
+    return tuple(sorted(found.items()))
+
+
+def _adapter_path(name: str) -> str:
+    path = os.path.normpath(expanded(name))
+    try:
+        path.encode()  # it crosses the worker's socket as text
+    except UnicodeEncodeError as error:
+        raise InvalidValueError(
+            f"The adapter's path {path!r} holds bytes that are no text. Rename the file."
+        ) from error
+    return path
+
+
+def _scale(given: Any) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise InvalidValueError(f"An adapter's scale is a number; this is {given!r}.")
+    return float(given)
 
 
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")

@@ -28,6 +28,7 @@ __all__ = [
     "LoadSettings",
     "Message",
     "ModelInfo",
+    "Pooling",
     "PrefillProgress",
     "Priority",
     "Reply",
@@ -54,6 +55,14 @@ class Priority(StrEnum):
 
     INTERACTIVE = "interactive"  # somebody is waiting for the answer
     BATCH = "batch"  # work on a table
+
+
+class Pooling(StrEnum):
+    """How one vector is made from those of a text's tokens."""
+
+    MEAN = "mean"
+    LAST = "last"  # the last token's; where tokens see only those before, it has seen them all
+    CLS = "cls"  # the first token's
 
 
 class Message(TypedDict):

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gguf_widgets.core.engine.embedding_backend import Embedder
 from gguf_widgets.core.types import LoadSettings, SamplingSettings
 
 __all__ = [
@@ -164,6 +165,9 @@ class Sampler(Protocol):
 class Backend(Protocol):
     """A loaded model with a context.
 
+    One that only turns texts into vectors has no context to decode with: of what is below it has
+    text and the plain attributes.
+
     Attributes
     ----------
     name : str
@@ -176,6 +180,10 @@ class Backend(Protocol):
         The model's own chat template.
     batch : BatchArrays
         Filled by the engine before each `decode`.
+    can_write : bool
+        Whether it can continue a text.
+    embedder : Embedder or None
+        Turns texts into vectors; None where there is no model at all.
     state_format : str
         How the state of a slot is written: it can be read back where this is the same.
     """
@@ -186,6 +194,8 @@ class Backend(Protocol):
     memory: Memory
     chat_template: str | None
     batch: BatchArrays
+    can_write: bool
+    embedder: Embedder | None
     state_format: str
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:

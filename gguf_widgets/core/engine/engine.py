@@ -31,6 +31,7 @@ import numpy as np
 from gguf_widgets.core.engine import scheduler
 from gguf_widgets.core.engine.backend import Backend, DecodeStatus, SamplerSpec
 from gguf_widgets.core.engine.detokenizer import Detokenizer
+from gguf_widgets.core.engine.embedding import EmbeddingQueue
 from gguf_widgets.core.engine.kv_cache import KVCache
 from gguf_widgets.core.engine.lookup import DraftPolicy
 from gguf_widgets.core.engine.output import Output
@@ -46,6 +47,7 @@ from gguf_widgets.core.errors import (
     DecodeError,
     GgufWidgetsError,
     InvalidValueError,
+    UnsupportedByModelError,
 )
 from gguf_widgets.core.types import (
     EngineStats,
@@ -73,6 +75,8 @@ class Engine:
         The effective settings.
     prefixes : PrefixStates
         Puts what it computes away for another day; between two steps only.
+    embedding : EmbeddingQueue
+        Requests for vectors; a part of this engine, under the same rules for threads.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -85,6 +89,7 @@ class Engine:
         self._n_ctx, self._n_batch = n_ctx, n_batch
         self._cache = KVCache(backend, n_ctx)
         self.prefixes = PrefixStates(backend, self._cache, n_ctx)
+        self.embedding = EmbeddingQueue(backend.embedder)
         self._placement = Placement(self._cache, n_seq_max)
         self._running = self._placement.running
         self._waiting = self._placement.waiting
@@ -104,7 +109,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether `step` has something to do or to report."""
-        return bool(self._output or self._running or self._waiting)
+        return bool(self._output or self._running or self._waiting or self.embedding.has_work)
 
     def stats(self) -> EngineStats:
         """Count what is going on."""
@@ -127,6 +132,8 @@ class Engine:
 
         Raises
         ------
+        UnsupportedByModelError
+            If the model cannot write.
         InvalidValueError
             For an empty prompt, an unknown token, a setting out of range, or an id in use.
         ContextOverflowError
@@ -135,6 +142,11 @@ class Engine:
         """
         if self._closed:
             raise InvalidValueError("The engine is closed.")
+        if not self.backend.can_write:
+            raise UnsupportedByModelError(
+                "This is an embedding model: it turns texts into vectors (embed) and cannot write."
+                " Load a model that writes to get a reply."
+            )
         if request.request_id in self._by_id:
             raise InvalidValueError(f"A request {request.request_id!r} is already under way.")
         check_request(request, n_ctx=self._n_ctx, n_vocab=self.backend.vocabulary.n_vocab)
@@ -171,14 +183,14 @@ class Engine:
             self._interrupt_wanted = False
         sequence = self._by_id.get(request_id)
         if sequence is None:
-            return False
+            return self.embedding.abort(request_id)
         self._finish(sequence, FinishReason.ABORTED, perf_counter())
         return True
 
     def abort_client(self, client_id: str) -> int:
         """End all requests of a client as aborted; return how many."""
         ids = [id_ for id_, sequence in self._by_id.items() if sequence.client_id == client_id]
-        return sum(map(self.abort, ids))
+        return sum(map(self.abort, ids)) + self.embedding.abort_client(client_id)
 
     def interrupt(self) -> None:
         """Make the `step` that runs now, or else the next one, return soon. Any thread may call it.
@@ -194,6 +206,7 @@ class Engine:
             self._interrupt_wanted = True
             if self._interruptible:
                 self.backend.interrupt()
+        self.embedding.interrupt()
 
     # Text
 
@@ -234,6 +247,8 @@ class Engine:
 
     def step(self) -> list[GenerationEvent]:
         """Compute one batch and return what came of it, in the order it happened."""
+        # Before the replies go on, so that what they say is told at once.
+        self.embedding.step(busy=bool(self._running))
         if self._waiting:
             self._placement.admit(self._start)
         if self._running:
@@ -467,5 +482,6 @@ class Engine:
         for request_id in list(self._by_id):
             self.abort(request_id)
         self._closed = True
+        self.embedding.close()
         self.backend.close()
         return self._output.take()

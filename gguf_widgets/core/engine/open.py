@@ -49,6 +49,11 @@ def open_backend(
     """
     settings.check()
     if kind == "scripted":
+        if settings.lora:
+            raise InvalidValueError(
+                "Demo mode has prepared answers and no model, so there is nothing that an adapter"
+                " (lora) could change. Leave it out, or install llama-cpp-python."
+            )
         from gguf_widgets.core.engine.scripted import ScriptedBackend
 
         return ScriptedBackend.open(settings, on_progress)

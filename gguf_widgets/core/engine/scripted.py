@@ -33,6 +33,7 @@ from gguf_widgets.core.engine.backend import (
     Vocabulary,
 )
 from gguf_widgets.core.engine.demo_replies import demo_script
+from gguf_widgets.core.engine.embedding_backend import Embedder
 from gguf_widgets.core.errors import InvalidValueError, ModelLoadError
 from gguf_widgets.core.types import LoadSettings, ModelInfo
 
@@ -96,6 +97,8 @@ class ScriptedBackend:
         False behaves like a recurrent model: a slot's memory can only be emptied or copied whole.
     kept_slots : int, default 16
         Slots beyond ``n_seq_max``, where the memory can be cut.
+    embedder : Embedder, optional
+        For tests; the demo mode has no vectors.
     fault : callable, optional
         Called before each decode with the rows as (token, position, slot); a `Fault` makes that
         decode fail. For tests.
@@ -103,6 +106,7 @@ class ScriptedBackend:
 
     name = "scripted"
     chat_template: str | None = None
+    can_write = True
     state_format = "scripted replies, 1"
 
     def __init__(
@@ -113,6 +117,7 @@ class ScriptedBackend:
         tokens_per_s: float = 0.0,
         can_cut: bool = True,
         kept_slots: int = 16,
+        embedder: Embedder | None = None,
         fault: Callable[[list[tuple[int, int, int]]], Fault | None] | None = None,
     ) -> None:
         self.settings = _effective(settings or LoadSettings())
@@ -134,6 +139,7 @@ class ScriptedBackend:
             else Memory(MemoryKind.RECURRENT, n_seq_max, n_outputs)
         )
         self.batch = BatchArrays.empty(self.settings.n_batch or 0)
+        self.embedder = embedder
         self.num_open_samplers = 0
         self._script = script
         self._token_s = 1 / tokens_per_s if tokens_per_s > 0 else 0.0

@@ -65,7 +65,7 @@ def find_or_start(
     GgufWidgetsError
         What `prepare` raises.
     """
-    identity = file_identity(path, backend)
+    identity = file_identity(path, backend, requested.lora)
     with registry.lock(identity):
         for entry in registry.matching(identity, requested):
             client = _join(entry, keep_alive_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -54,10 +55,13 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(spec, path=path)
 
 
-def file_identity(path: str | os.PathLike[str], backend: str) -> str:
+def file_identity(
+    path: str | os.PathLike[str], backend: str, lora: Iterable[tuple[str, float]] = ()
+) -> str:
     """Return a digest of which file this is, whatever name it was reached by, and the backend.
 
-    The scripted backend reads no file, so there the path alone counts.
+    The files of adapters (`LoadSettings.lora`) count, too: one that has been written anew under the
+    same name is another one. The scripted backend reads no file, so there the path alone counts.
 
     Raises
     ------
@@ -66,6 +70,11 @@ def file_identity(path: str | os.PathLike[str], backend: str) -> str:
     """
     if backend == "scripted":
         return _digest(b"scripted:" + os.fsencode(Path(path).absolute()))
+    files = [path, *(name for name, _ in lora)]
+    return _digest(b"\0".join([f"{backend}:".encode(), *map(_facts, files)]))
+
+
+def _facts(path: str | os.PathLike[str]) -> bytes:
     try:
         real = Path(path).resolve(strict=True)
         status = real.stat()
@@ -78,8 +87,8 @@ def file_identity(path: str | os.PathLike[str], backend: str) -> str:
             f"{printable(path)} cannot be read: {getattr(error, 'strerror', None) or error}.",
             path=printable(path),
         ) from error
-    facts = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{backend}:"
-    return _digest(facts.encode() + os.fsencode(real))
+    facts = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:"
+    return facts.encode() + os.fsencode(real)
 
 
 def _digest(data: bytes) -> str:

@@ -1,5 +1,7 @@
 """The backend protocol on llama.cpp: one model, one context with a unified KV cache.
 
+A model that only turns texts into vectors has no such context; see `embedding`.
+
 Promises: arrays that are filled in place (no allocation per token); everything native is freed by
 `close`. Leaves to others: opening (`loading`), words (`vocabulary`), choosing (`sampling`).
 """
@@ -21,8 +23,12 @@ from gguf_widgets.core.engine.backend import (
     MemoryKind,
     SamplerSpec,
 )
+from gguf_widgets.core.engine.embedding_backend import Embedder
 from gguf_widgets.core.engine.llama import loading
+from gguf_widgets.core.engine.llama.adapters import Adapters
+from gguf_widgets.core.engine.llama.embedding import LlamaEmbedder, is_made_for_embedding
 from gguf_widgets.core.engine.llama.library import log, start, strlen_callback
+from gguf_widgets.core.engine.llama.native_batch import NativeBatch
 from gguf_widgets.core.engine.llama.sampling import LlamaSampler, Samplers, log_probabilities
 from gguf_widgets.core.engine.llama.state import describe_format, read_state, write_state
 from gguf_widgets.core.engine.llama.vocabulary import LlamaVocabulary
@@ -45,7 +51,7 @@ class LlamaBackend:
 
     Raises
     ------
-    ModelLoadError
+    ModelLoadError, AdapterFileError
         With llama.cpp's reason.
     """
 
@@ -59,6 +65,7 @@ class LlamaBackend:
         self._model: Any = None
         self._context: Any = None
         self._samplers: Samplers | None = None
+        self.embedder: Embedder | None = None
         self._flag = ctypes.create_string_buffer(b"", 2)
         try:
             self._open(path, settings, on_progress)
@@ -69,56 +76,58 @@ class LlamaBackend:
     def _open(self, path: Path, settings: LoadSettings, on_progress: LoadProgress | None) -> None:
         self._model = loading.load_model(path, settings, on_progress)
         loading.check_kind(self._model)
-        self._context = loading.make_context(self._model, settings)
+        adapters = Adapters(self._model, settings)
+        self._vocabulary = LlamaVocabulary(self._model)
+        self.vocabulary = self._vocabulary.facts
+        self.tokenize = self._vocabulary.tokenize
+        self.detokenize = self._vocabulary.detokenize
+        self.token_to_piece = self._vocabulary.piece
+        template = lib.llama_model_chat_template(self._model, None)
+        self.chat_template = template.decode("utf-8", "replace") if template else None
+        if not is_made_for_embedding(self._model):
+            self._context = loading.make_context(self._model, settings)
+        self.can_write = self._context is not None
+        if self.can_write:
+            settings = self._open_context(settings, adapters)
+        self.embedder = embedder = LlamaEmbedder(
+            self._model, self._vocabulary, settings, adapters.apply, can_write=self.can_write
+        )
+        self.settings = embedder.settings
+        if not self.can_write:
+            self.memory = Memory(MemoryKind.ATTENTION, n_slots=1, n_outputs=1)
+            self.batch = BatchArrays.empty(1)
+            self.state_format = ""
+
+    def _open_context(self, asked: LoadSettings, adapters: Adapters) -> LoadSettings:
+        """Make ready what replies come from; return the effective settings."""
+        adapters.apply(self._context)
         self._cells = lib.llama_get_memory(self._context)
         self._abort_callback = strlen_callback()
         if self._abort_callback is not None:
             lib.llama_set_abort_callback(
                 self._context, self._abort_callback, ctypes.cast(self._flag, ctypes.c_void_p)
             )
-        self.settings = loading.effective_settings(self._context, settings)
+        settings = loading.effective_settings(self._context, asked)
         kind = loading.memory_kind(self._model)
         self.memory = Memory(
             kind=kind,
             n_slots=lib.llama_n_seq_max(self._context),
-            n_outputs=loading.num_outputs(self._context, self.settings),
+            n_outputs=loading.num_outputs(self._context, settings),
             window=lib.llama_model_n_swa(self._model) if kind is MemoryKind.WINDOW else 0,
         )
-        self._vocabulary = LlamaVocabulary(self._model)
-        self.vocabulary = self._vocabulary.facts
-        self.tokenize = self._vocabulary.tokenize
-        self.detokenize = self._vocabulary.detokenize
-        self.token_to_piece = self._vocabulary.piece
-        self._samplers = Samplers(self._context, self._vocabulary, self.settings.n_ctx or 0)
-        template = lib.llama_model_chat_template(self._model, None)
-        self.chat_template = template.decode("utf-8", "replace") if template else None
+        self._samplers = Samplers(self._context, self._vocabulary, settings.n_ctx or 0)
         self.batch = BatchArrays.empty(lib.llama_n_batch(self._context))
-        self._native_batch = self._make_batch()
-        self.state_format = describe_format(self._model, self.settings.n_ctx or 0)
-
-    def _make_batch(self) -> Any:
-        """Make the native batch whose arrays are `batch`'s own memory."""
-        arrays, count = self.batch, len(self.batch.tokens)
-        self._ones = np.ones(count, np.int32)  # each token belongs to one sequence
-        addresses = arrays.seq_ids.ctypes.data + 4 * np.arange(count, dtype=np.uint64)
-        self._seq_id_pointers = addresses.astype(np.uintp)
-        int32 = ctypes.POINTER(ctypes.c_int32)
-        return lib.llama_batch(
-            n_tokens=0,
-            token=arrays.tokens.ctypes.data_as(int32),
-            embd=None,
-            pos=arrays.positions.ctypes.data_as(int32),
-            n_seq_id=self._ones.ctypes.data_as(int32),
-            seq_id=self._seq_id_pointers.ctypes.data_as(ctypes.POINTER(int32)),
-            logits=arrays.logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        )
+        self._native_batch = NativeBatch(self.batch)
+        self.state_format = describe_format(self._model, settings.n_ctx or 0)
+        if adapters.description:  # what is in the cells was computed with them
+            self.state_format += f", adapters {adapters.description}"
+        return settings
 
     # Work
 
     def decode(self, num_tokens: int) -> int:
         """See `Backend.decode`."""
-        self._native_batch.n_tokens = num_tokens
-        return int(lib.llama_decode(self._context, self._native_batch))
+        return int(lib.llama_decode(self._context, self._native_batch.first(num_tokens)))
 
     def new_sampler(self, spec: SamplerSpec) -> LlamaSampler:
         """See `Backend.new_sampler`."""
@@ -174,6 +183,8 @@ class LlamaBackend:
         if self._samplers is not None:
             self._samplers.close()
             self._samplers = None
+        if self.embedder is not None:
+            self.embedder.close()
         if self._context is not None:
             lib.llama_free(self._context)
             self._context = None

@@ -1,7 +1,8 @@
 """From settings to a loaded model and its context.
 
-Promises: a model that cannot write is refused in words; what llama.cpp chose or could not do shows
-in the effective settings. Leaves to others: which settings suit the machine (`fit`).
+Promises: a model that can neither write nor embed is refused in words; what llama.cpp chose or
+could not do shows in the effective settings. Leaves to others: which settings suit the machine
+(`fit`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from gguf_widgets.core.types import LoadSettings
 
 __all__ = [
     "check_kind",
+    "common_settings",
+    "context_params",
     "effective_settings",
     "load_model",
     "make_context",
@@ -82,11 +85,11 @@ def load_model(path: Path, settings: LoadSettings, on_progress: LoadProgress | N
 
 
 def check_kind(model: Any) -> None:
-    """Raise `ModelLoadError` for a model that cannot write text."""
-    if lib.llama_model_has_encoder(model) or not lib.llama_model_has_decoder(model):
+    """Raise `ModelLoadError` for a model that can neither write text nor embed it."""
+    if lib.llama_model_has_encoder(model) and lib.llama_model_has_decoder(model):
         raise ModelLoadError(
-            "This kind of model (with an encoder, like T5 or BERT) is not supported;"
-            " choose a model that writes text."
+            "This kind of model (an encoder and a decoder, like T5, or a helper that guesses ahead"
+            " for another model) is not supported; choose a model that writes text."
         )
     if lib.llama_model_is_diffusion(model):
         raise ModelLoadError("Diffusion models are not supported.")
@@ -101,24 +104,9 @@ def memory_kind(model: Any) -> MemoryKind:
     return MemoryKind.WINDOW if lib.llama_model_n_swa(model) else MemoryKind.ATTENTION
 
 
-def make_context(model: Any, settings: LoadSettings) -> Any:
-    """Make the one context of a model, with slots for running and for finished sequences."""
-    n_seq_max = settings.n_seq_max or DEFAULT_SEQ_MAX
-    limit = lib.llama_max_parallel_sequences()
-    if n_seq_max > limit:
-        raise InvalidValueError(f"n_seq_max is {n_seq_max}; llama.cpp allows up to {limit}.")
-    n_ctx = settings.n_ctx or min(lib.llama_model_n_ctx_train(model) or 4096, 4096)
-    n_batch = min(settings.n_batch or 512, n_ctx)
+def context_params(settings: LoadSettings) -> Any:
+    """Return what all contexts of a model have in common."""
     params = lib.llama_context_default_params()
-    params.n_ctx = n_ctx
-    params.n_batch = n_batch
-    params.n_ubatch = min(settings.n_ubatch or 512, n_batch)
-    # A running state is kept for each slot whether it is used or not, so there are no more than
-    # can run; a finished sequence's state stays in its slot until that is wanted.
-    kept = 0 if memory_kind(model) is MemoryKind.RECURRENT else KEPT_SLOTS
-    params.n_seq_max = min(n_seq_max + kept, limit)
-    # The default keeps room for n_batch rows of n_vocab numbers, 300 MB with a large vocabulary.
-    params.n_outputs_max = params.n_seq_max + (settings.n_draft or 0)  # as `num_outputs` says
     params.n_threads = params.n_threads_batch = settings.n_threads or _usable_cores()
     params.type_k = KV_TYPES[settings.type_k or "f16"]
     params.type_v = KV_TYPES[settings.type_v or "f16"]
@@ -128,6 +116,33 @@ def make_context(model: Any, settings: LoadSettings) -> Any:
     params.kv_unified = True  # any sequence may use any cell, and several may share one
     params.swa_full = True  # so that sliding-window models can be cut back, too
     params.no_perf = True
+    return params
+
+
+def make_context(model: Any, settings: LoadSettings) -> Any:
+    """Make the context that replies come from, with slots for running and finished sequences.
+
+    Returns
+    -------
+    context or None
+        None if the model turns out to be one that can only embed.
+    """
+    n_seq_max = settings.n_seq_max or DEFAULT_SEQ_MAX
+    limit = lib.llama_max_parallel_sequences()
+    if n_seq_max > limit:
+        raise InvalidValueError(f"n_seq_max is {n_seq_max}; llama.cpp allows up to {limit}.")
+    n_ctx = settings.n_ctx or min(lib.llama_model_n_ctx_train(model) or 4096, 4096)
+    n_batch = min(settings.n_batch or 512, n_ctx)
+    params = context_params(settings)
+    params.n_ctx = n_ctx
+    params.n_batch = n_batch
+    params.n_ubatch = min(settings.n_ubatch or 512, n_batch)
+    # A running state is kept for each slot whether it is used or not, so there are no more than
+    # can run; a finished sequence's state stays in its slot until that is wanted.
+    kept = 0 if memory_kind(model) is MemoryKind.RECURRENT else KEPT_SLOTS
+    params.n_seq_max = min(n_seq_max + kept, limit)
+    # The default keeps room for n_batch rows of n_vocab numbers, 300 MB with a large vocabulary.
+    params.n_outputs_max = params.n_seq_max + (settings.n_draft or 0)  # as `num_outputs` says
     context = lib.llama_init_from_model(model, params)
     if not context:
         raise ModelLoadError(
@@ -136,13 +151,11 @@ def make_context(model: Any, settings: LoadSettings) -> Any:
             " If memory is short, a smaller n_ctx needs less.",
             reason=log.reason,
         )
-    pools = lib.llama_pooling_type(context) > lib.LLAMA_POOLING_TYPE_NONE
-    if pools or not lib.llama_get_causal_attn(context):
-        lib.llama_free(context)
-        raise ModelLoadError(
-            "This is an embedding model: it turns text into numbers and cannot write."
-        )
-    return context
+    # Some encoders say so nowhere in their file: their tokens see each other, nothing is cached.
+    if lib.llama_get_memory(context) and lib.llama_get_causal_attn(context):
+        return context
+    lib.llama_free(context)
+    return None
 
 
 def num_outputs(context: Any, settings: LoadSettings) -> int:
@@ -152,19 +165,25 @@ def num_outputs(context: Any, settings: LoadSettings) -> int:
 
 def effective_settings(context: Any, asked: LoadSettings) -> LoadSettings:
     """Return what a context ended up with."""
-    mmap, mlock = _load_mode(asked)
     n_slots = lib.llama_n_seq_max(context)
+    return common_settings(context, asked).replace(
+        n_ctx=lib.llama_n_ctx(context), n_seq_max=min(asked.n_seq_max or DEFAULT_SEQ_MAX, n_slots)
+    )
+
+
+def common_settings(context: Any, asked: LoadSettings) -> LoadSettings:
+    """Return those that mean the same for a context of either kind."""
+    mmap, mlock = _load_mode(asked)
     return LoadSettings(
-        n_ctx=lib.llama_n_ctx(context),
         n_batch=lib.llama_n_batch(context),
         n_ubatch=lib.llama_n_ubatch(context),
-        n_seq_max=min(asked.n_seq_max or DEFAULT_SEQ_MAX, n_slots),
         n_gpu_layers=_gpu_layers(asked),
         n_threads=lib.llama_n_threads(context),
         type_k=asked.type_k or "f16",
         type_v=asked.type_v or "f16",
         flash_attn=log.flash_attention_chosen if asked.flash_attn is None else asked.flash_attn,
         n_draft=asked.n_draft or 0,
+        lora=asked.lora,
         use_mmap=mmap,
         use_mlock=mlock,
         chat_template=asked.chat_template,

@@ -35,8 +35,11 @@ class LlamaVocabulary:
         self.suppressed = _suppressed(self.handle)
         self._pieces: list[bytes | None] = [None] * self.facts.n_vocab
 
-    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
-        """See `Backend.tokenize`."""
+    def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
+        """See `Backend.tokenize`; with `add_special`, what the model wants around a text is added.
+
+        That is what llama.cpp adds: BOS and EOS where the file says so, ``[CLS]`` and ``[SEP]``.
+        """
         try:
             data = text.encode()
         except UnicodeEncodeError as error:
@@ -49,7 +52,7 @@ class LlamaVocabulary:
         while True:
             tokens = (ctypes.c_int32 * size)()
             count = lib.llama_tokenize(
-                self.handle, data, len(data), tokens, size, False, parse_special
+                self.handle, data, len(data), tokens, size, add_special, parse_special
             )
             if count >= 0:
                 return tokens[:count]
