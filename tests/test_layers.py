@@ -27,6 +27,7 @@ LAYERS = {
     "gguf_widgets.core.worker.admission": "server",
     "gguf_widgets.core.worker.engine_thread": "server",
     "gguf_widgets.core.worker.loading": "server",
+    "gguf_widgets.core.worker.prefixes": "server",
     "gguf_widgets.core.worker.reception": "server",
     "gguf_widgets.core.worker.requests": "server",
     "gguf_widgets.core.worker.server": "server",

@@ -200,7 +200,7 @@ class KVCache:
         """
         match = self.find([*tokens, _NO_TOKEN])
         slot = match.slot
-        if match.length < len(tokens):
+        if slot == NOTHING.slot or match.length < len(tokens):
             return None
         if self._cells.num_held(slot) > match.length:  # a slot of its own, then
             if not self.has_slot:

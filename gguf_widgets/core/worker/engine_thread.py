@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from gguf_widgets.core.engine.state import PrefixStates
 from gguf_widgets.core.errors import GgufWidgetsError, to_wire
 from gguf_widgets.core.types import (
     EngineStats,
     Failed,
+    Finished,
     GenerateRequest,
     GenerationEvent,
     LoadSettings,
@@ -37,6 +39,10 @@ class EngineLike(Protocol):
     @property
     def settings(self) -> LoadSettings:
         """The effective settings."""
+
+    @property
+    def prefixes(self) -> PrefixStates:
+        """What it has computed, to be put away for another day."""
 
     @property
     def has_work(self) -> bool:
@@ -102,6 +108,7 @@ class EngineThread(threading.Thread):
         self._inbox: queue.SimpleQueue[Callable[[EngineLike], None] | None] = queue.SimpleQueue()
         self._engine: EngineLike | None = None
         self._ending = False
+        self._hidden: dict[str, Callable[[Finished | Failed], None]] = {}
         self._noted: tuple[EngineStats, float] | None = None
 
     # --- any thread ---
@@ -119,6 +126,13 @@ class EngineThread(threading.Thread):
                 self._listener.events([failed])
 
         self._inbox.put(add)
+
+    def call(self, command: Callable[[EngineLike], None]) -> None:
+        """Do something with the engine between two of its steps.
+
+        An error of the command counts as one of the engine's: it must raise none.
+        """
+        self._inbox.put(command)
 
     def abort(self, request_id: str) -> None:
         """End a request now, also in the middle of a step."""
@@ -147,6 +161,28 @@ class EngineThread(threading.Thread):
             self._engine.interrupt()
 
     # --- the engine's thread ---
+
+    def add_hidden(
+        self, request: GenerateRequest, ended: Callable[[Finished | Failed], None]
+    ) -> None:
+        """Hand in a request of the worker's own, inside a command; the listener never hears of it.
+
+        Parameters
+        ----------
+        request : GenerateRequest
+        ended : callable
+            Takes its end right after the step that brought it, before anything else happens; it
+            must raise nothing.
+
+        Raises
+        ------
+        GgufWidgetsError
+            If the engine refuses it.
+        """
+        if self._engine is None:
+            raise AssertionError("there is no engine yet, or no more")
+        self._engine.add_request(request)
+        self._hidden[request.request_id] = ended
 
     def run(self) -> None:
         """Load, serve, close."""
@@ -180,6 +216,8 @@ class EngineThread(threading.Thread):
             if engine.has_work and not self._ending:
                 self._note(engine)
                 events = engine.step()
+                if self._hidden:
+                    events = self._without_hidden(events)
                 if events:
                     self._listener.events(events)
 
@@ -187,6 +225,15 @@ class EngineThread(threading.Thread):
         now = time.monotonic()
         if self._noted is None or now - self._noted[1] > _NOTE_EVERY_S:
             self._noted = engine.stats(), now
+
+    def _without_hidden(self, events: list[GenerationEvent]) -> list[GenerationEvent]:
+        shown = []
+        for event in events:
+            if event.request_id not in self._hidden:
+                shown.append(event)
+            elif isinstance(event, Finished | Failed):
+                self._hidden.pop(event.request_id)(event)
+        return shown
 
     def _obey(self, engine: EngineLike, command: Callable[[EngineLike], None] | None) -> None:
         if command is not None:

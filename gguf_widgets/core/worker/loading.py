@@ -15,6 +15,7 @@ from gguf_widgets.core.engine.chat_template import ChatTemplate
 from gguf_widgets.core.engine.engine import Engine
 from gguf_widgets.core.engine.open import open_backend
 from gguf_widgets.core.errors import ChatTemplateError, InvalidValueError, LoadCancelledError
+from gguf_widgets.core.state_identity import ModelFiles
 from gguf_widgets.core.types import LoadSettings, ModelInfo, SamplingSettings
 from gguf_widgets.core.worker.protocol import Prompt
 from gguf_widgets.core.worker.spec import WorkerSpec, printable
@@ -33,12 +34,15 @@ class LoadedModel:
     ----------
     engine : Engine
     info : ModelInfo
+    files : ModelFiles
+        As they were when the loading began.
     notes : tuple of str
         What the person should know.
     """
 
     engine: Engine
     info: ModelInfo
+    files: ModelFiles
     notes: tuple[str, ...] = ()
     _templates: dict[str | None, ChatTemplate] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -162,10 +166,11 @@ def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedM
         check_is_model(header)
         info = header.info()
         info = info.replace(path=printable(info.path))
+    files = ModelFiles(spec.path, spec.backend)  # before: a file put there meanwhile is noticed
     backend = open_backend(spec.backend, spec.path, spec.chosen, progress)
     engine = Engine(backend)
     notes = (*spec.notes, *changed_settings(spec.requested, engine.settings))
-    model = LoadedModel(engine=engine, info=info, notes=notes)
+    model = LoadedModel(engine=engine, info=info, files=files, notes=notes)
     if spec.backend != "scripted":  # whose template is the built-in one
         on_progress(1.0, "Trying the chat template")
         note = model.template_note()

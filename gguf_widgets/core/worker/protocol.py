@@ -16,6 +16,8 @@ A conversation::
                               <-    PrefillProgress*  TextDelta*  then one Finished | Failed
     Tokenize/Detokenize/Render/GetStats ->
                               <-    one of Tokens | Text | Rendered | Stats | Failed
+    SavePrefix/RestorePrefix  ->
+                              <-    Prefix | Failed
     Abort, Ping               ->          (Ping is answered by Pong)
     Leave                     ->
                               <-    Goodbye (and the end)
@@ -41,6 +43,7 @@ import secrets
 import msgspec
 
 from gguf_widgets.core.errors import InvalidValueError, ProtocolError, WireError
+from gguf_widgets.core.state_file import PrefixInfo
 from gguf_widgets.core.types import (
     EngineStats,
     Failed,
@@ -70,11 +73,14 @@ __all__ = [
     "LoadProgress",
     "Ping",
     "Pong",
+    "Prefix",
     "Prompt",
     "Ready",
     "Refused",
     "Render",
     "Rendered",
+    "RestorePrefix",
+    "SavePrefix",
     "ServerMessage",
     "Stats",
     "Status",
@@ -169,6 +175,24 @@ class Render(_Message, frozen=True, kw_only=True, tag=True):
     prompt: Prompt
 
 
+class SavePrefix(_Message, frozen=True, kw_only=True, tag=True):
+    """Compute what every prompt begins with that goes on from this one, and write it into a file.
+
+    `path` is a full one: it means the same to the worker, which writes the file.
+    """
+
+    request_id: str
+    prompt: Prompt
+    path: str
+
+
+class RestorePrefix(_Message, frozen=True, kw_only=True, tag=True):
+    """Take what SavePrefix wrote into the model's memory."""
+
+    request_id: str
+    path: str
+
+
 class GetStats(_Message, frozen=True, kw_only=True, tag=True):
     """Ask what the worker is doing."""
 
@@ -198,7 +222,18 @@ class Stop(_Message, frozen=True, kw_only=True, tag=True):
 
 
 ClientMessage = (
-    Hello | Generate | Tokenize | Detokenize | Render | GetStats | Abort | Ping | Leave | Stop
+    Hello
+    | Generate
+    | Tokenize
+    | Detokenize
+    | Render
+    | SavePrefix
+    | RestorePrefix
+    | GetStats
+    | Abort
+    | Ping
+    | Leave
+    | Stop
 )
 
 
@@ -267,6 +302,13 @@ class Rendered(_Message, frozen=True, kw_only=True, tag=True):
     num_tokens: int
 
 
+class Prefix(_Message, frozen=True, kw_only=True, tag=True):
+    """The answer to SavePrefix and RestorePrefix."""
+
+    request_id: str
+    info: PrefixInfo
+
+
 class Stats(_Message, frozen=True, kw_only=True, tag=True):
     """The answer to GetStats; `num_requests` counts open requests, those in preparation too."""
 
@@ -333,13 +375,14 @@ ServerMessage = (
     | Tokens
     | Text
     | Rendered
+    | Prefix
     | Stats
     | Status
     | Pong
     | Goodbye
 )
 
-TERMINAL = (Finished, Failed, Tokens, Text, Rendered, Stats)
+TERMINAL = (Finished, Failed, Tokens, Text, Rendered, Prefix, Stats)
 
 # --- the handshake -----------------------------------------------------------------------------
 

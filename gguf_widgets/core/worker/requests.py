@@ -42,6 +42,7 @@ from gguf_widgets.core.worker.admission import Admission
 from gguf_widgets.core.worker.connection import ClientConnection
 from gguf_widgets.core.worker.engine_thread import EngineThread
 from gguf_widgets.core.worker.loading import LoadedModel
+from gguf_widgets.core.worker.prefixes import PrefixRequests, Save
 
 __all__ = ["Requests"]
 
@@ -81,6 +82,7 @@ class Requests:
         self._admission = Admission()
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(_NUM_PREPARING_THREADS, "gguf-widgets-prepare")
+        self._prefixes = PrefixRequests(engine, model, self._open, self._answer, self._fail)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -140,6 +142,19 @@ class Requests:
 
         self._start(connection, message.request_id, work, self._answer)
 
+    def save_prefix(self, connection: ClientConnection, message: protocol.SavePrefix) -> None:
+        """Compute the beginning of a prompt, if need be, and write it into a file."""
+
+        def prepare() -> Save:
+            return self._prefixes.prepare(message, connection.client_id or "")
+
+        self._start(connection, message.request_id, prepare, self._prefixes.save)
+
+    def restore_prefix(self, connection: ClientConnection, message: protocol.RestorePrefix) -> None:
+        """Take such a file back into the cache."""
+        if self._admit(connection, message.request_id) is not None:
+            self._prefixes.restore(message)
+
     def stats(
         self,
         connection: ClientConnection,
@@ -179,6 +194,7 @@ class Requests:
         if request is None or request.connection is not connection:
             return
         if request.in_engine:
+            request.aborted = True
             self._engine.abort(request_id)
         elif not request.aborted:
             # Still being prepared: answer now, and let what is prepared be thrown away.
@@ -215,6 +231,7 @@ class Requests:
     def close(self) -> None:
         """Wait for the preparing threads, so that none of them uses an engine that is closed."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._prefixes.close()
         self._model.close_templates()
 
     # --- inside ---
@@ -237,9 +254,7 @@ class Requests:
             if request.aborted or request_id not in self._open:
                 return
             if error is not None:
-                if not isinstance(error, GgufWidgetsError):
-                    _log.error("request %s failed", request_id, exc_info=error)
-                self.deliver([Failed(request_id=request_id, error=to_wire(error))])
+                self._fail(request_id, error)
                 return
             then(request_id, result)
 
@@ -293,6 +308,11 @@ class Requests:
     def _to_engine(self, request_id: str, request: GenerateRequest) -> None:
         self._open[request_id].in_engine = True
         self._engine.add_request(request)
+
+    def _fail(self, request_id: str, error: BaseException) -> None:
+        if not isinstance(error, GgufWidgetsError):
+            _log.error("request %s failed", request_id, exc_info=error)
+        self.deliver([Failed(request_id=request_id, error=to_wire(error))])
 
     def _answer(self, request_id: str, message: Any) -> None:
         request = self._remove(request_id)

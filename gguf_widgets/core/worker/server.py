@@ -412,6 +412,10 @@ class Server:
                 requests.detokenize(connection, message)
             case protocol.Render():
                 requests.render(connection, message)
+            case protocol.SavePrefix():
+                requests.save_prefix(connection, message)
+            case protocol.RestorePrefix():
+                requests.restore_prefix(connection, message)
             case protocol.GetStats():
                 requests.stats(connection, message, len(self._clients), self._started)
             case _:
