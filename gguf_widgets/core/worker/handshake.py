@@ -111,7 +111,7 @@ def program_name() -> str:
     script = Path(sys.argv[0] if sys.argv else "")
     if script.name == "__main__.py":
         script = script.parent  # python -m PACKAGE
-    name = script.name if script.name not in ("", "-c", "-m") else "python"
+    name = script.name if script.name not in ("", "-", "-c", "-m") else "python"
     return name.encode("utf-8", "replace").decode()[:_LONGEST_NAME]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -23,6 +24,7 @@ from gguf_widgets.core.errors import GgufWidgetsError, ProtocolError, WorkerDied
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.types import LoadSettings
 from gguf_widgets.core.worker import endpoint, peek, protocol, registry
+from gguf_widgets.core.worker.handshake import program_name
 from gguf_widgets.core.worker.peek import Ended
 from gguf_widgets.core.worker.registry import Entry
 from tests.core.conftest import wait_for
@@ -55,6 +57,23 @@ def open(cls, settings, on_progress):
     return cls(settings)
 scripted.ScriptedBackend.open = classmethod(open)
 """
+
+
+FOREIGN = Entry(
+    name="old",
+    host=platform.node(),
+    pid=os.getpid(),
+    started_at=psutil.Process().create_time(),
+    protocol_version=protocol.PROTOCOL_VERSION,
+    package_version="0",
+    identity="x",
+    model_path="x",
+    backend="scripted",
+    requested=LoadSettings(),
+    effective=None,
+    address=endpoint.Address(path="/nowhere"),
+    log_path="",
+)
 
 
 def _entry() -> Entry:
@@ -243,21 +262,7 @@ def test_a_worker_of_another_version_or_without_its_socket_is_ended_by_a_signal(
 def test_no_process_but_the_worker_is_ever_ended(no_leaks: None) -> None:
     foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        entry = Entry(
-            name="old",
-            host=platform.node(),
-            pid=foreign.pid,  # a worker had this number once
-            started_at=psutil.Process().create_time(),
-            protocol_version=protocol.PROTOCOL_VERSION,
-            package_version="0",
-            identity="x",
-            model_path="x",
-            backend="scripted",
-            requested=LoadSettings(),
-            effective=None,
-            address=endpoint.Address(path="/nowhere"),
-            log_path="",
-        )
+        entry = msgspec.structs.replace(FOREIGN, pid=foreign.pid)  # once it was a worker's number
         registry.write(entry)
         assert peek.end(entry, "it is in the way").how is Ended.GONE
         assert not registry.entry_path("old").exists()
@@ -265,6 +270,54 @@ def test_no_process_but_the_worker_is_ever_ended(no_leaks: None) -> None:
     finally:
         foreign.kill()
         foreign.wait()
+
+
+def test_an_answer_that_never_gets_complete_takes_no_longer_than_none(no_leaks: None) -> None:
+    listener, address = endpoint.listen("slow")
+    given_up = threading.Event()
+
+    def trickle() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall((60_000).to_bytes(4, "big"))
+            while not given_up.wait(0.02):  # always a little more, so that no single read is slow
+                connection.sendall(b"x")
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    entry = msgspec.structs.replace(FOREIGN, name="slow", address=address)
+    with pytest.raises(TimeoutError):
+        peek.look(entry, 0.5)
+    given_up.set()
+    thread.join(PATIENT_S)
+    listener.close()
+    endpoint.remove_files(address)
+
+
+@pytest.mark.parametrize(
+    ("argv", "environment", "name"),
+    [
+        (["/usr/bin/gguf-widgets", "chat"], {}, "gguf-widgets"),
+        (["/site-packages/gguf_widgets/__main__.py"], {}, "gguf_widgets"),
+        (["night/label_reviews.py"], {}, "label_reviews.py"),
+        (["-c"], {}, "python"),
+        (["-"], {}, "python"),
+        ([], {}, "python"),
+        (["x" * 5000], {}, "x" * 200),
+        (["ipykernel_launcher.py"], {"JPY_SESSION_NAME": "/a/My work.ipynb"}, "notebook My work.ipynb"),
+        (["ipykernel_launcher.py"], {"SERVER_SOFTWARE": "voila/0.5"}, "a page of the dashboard"),
+    ],
+)  # fmt: skip
+def test_a_program_says_what_it_is(
+    argv: list[str], environment: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("JPY_SESSION_NAME", "SERVER_SOFTWARE"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setattr(sys, "argv", argv)
+    assert program_name() == name
 
 
 def test_an_entry_of_before_there_was_a_mark_for_leaving_can_be_read(
