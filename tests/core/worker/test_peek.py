@@ -304,7 +304,7 @@ def test_an_answer_that_never_gets_complete_takes_no_longer_than_none(no_leaks: 
         (["-"], {}, "python"),
         ([], {}, "python"),
         (["x" * 5000], {}, "x" * 200),
-        (["ipykernel_launcher.py"], {"JPY_SESSION_NAME": "/a/My work.ipynb"}, "notebook My work.ipynb"),
+        (["kernel.py"], {"JPY_SESSION_NAME": "/a/My work.ipynb"}, "notebook My work.ipynb"),
         (["ipykernel_launcher.py"], {"SERVER_SOFTWARE": "voila/0.5"}, "a page of the dashboard"),
     ],
 )  # fmt: skip
