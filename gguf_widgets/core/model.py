@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from gguf_widgets.core.conversation_input import Conversation, check_text, to_messages
 from gguf_widgets.core.errors import InvalidValueError, WorkerError
 from gguf_widgets.core.format import format_bytes
+from gguf_widgets.core.model_embedding import EmbeddingMethods
 from gguf_widgets.core.model_prefix import PrefixMethods
 from gguf_widgets.core.text_stream import AsyncTextStream, TextStream
 from gguf_widgets.core.types import LoadSettings, ModelInfo, Priority, Reply, SamplingSettings
@@ -36,7 +37,7 @@ _CALL_TIMEOUT_S = 120.0
 _MAX_CHOICES = 256
 
 
-class Model(PrefixMethods):
+class Model(EmbeddingMethods, PrefixMethods):
     """A model that answers; made by `gguf_widgets.load` or `ModelManager.load`.
 
     The sampling keywords (``temperature``, ``max_tokens``, ``seed``, ``stop``, ``schema``, ...) are

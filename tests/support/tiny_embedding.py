@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from support.tiny_model import add_bpe_vocabulary
 from support.tiny_weights import TinyFile
 
-__all__ = ["POOLINGS", "adapter_deltas", "write_adapter", "write_bert", "write_decoder"]
+__all__ = [
+    "adapter_deltas",
+    "write_adapter",
+    "write_bert",
+    "write_decoder",
+    "write_t5_encoder",
+]
 
 N_EMBD, N_HEAD, N_HEAD_KV, HEAD, N_FF = 32, 4, 2, 8, 48
 N_LAYER = 2
@@ -45,14 +51,9 @@ def write_bert(
     writer = file.writer
     writer.add_name("tiny bert")
     n_vocab = _word_pieces(writer)
-    writer.add_context_length(n_ctx_train)
-    writer.add_embedding_length(N_EMBD)
-    writer.add_feed_forward_length(N_FF)
-    writer.add_block_count(N_LAYER)
-    writer.add_head_count(N_HEAD)
+    _sizes(writer, n_ctx_train)
     writer.add_layer_norm_eps(1e-12)
     writer.add_causal_attention(False)
-    writer.add_file_type(0)
     if pooling is not None:
         writer.add_pooling_type(POOLINGS[pooling])
     file.add("token_embd.weight", file.random("embd", n_vocab, N_EMBD))
@@ -70,6 +71,33 @@ def write_bert(
         file.add(b + "ffn_down.bias", np.zeros(N_EMBD))
         _norm(file, b + "attn_output_norm")
         _norm(file, b + "layer_output_norm")
+    return file.close()
+
+
+def write_t5_encoder(path: Path, *, n_ctx_train: int = 512, seed: int = 0) -> Path:
+    """Write T5's encoder alone: no positions but a bias by distance, and nothing about pooling."""
+    file = TinyFile(path, "t5encoder", "f32", seed)
+    writer = file.writer
+    writer.add_name("tiny t5 encoder")
+    n_vocab = add_bpe_vocabulary(writer)
+    writer.add_add_bos_token(False)
+    _sizes(writer, n_ctx_train)
+    writer.add_key_length(HEAD)
+    writer.add_value_length(HEAD)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_relative_attn_buckets_count(8)
+    file.add("token_embd.weight", file.random("embd", n_vocab, N_EMBD))
+    file.ones("enc.output_norm.weight", N_EMBD)
+    for i in range(N_LAYER):
+        b = f"enc.blk.{i}."
+        file.ones(b + "attn_norm.weight", N_EMBD)
+        file.ones(b + "ffn_norm.weight", N_EMBD)
+        file.add(b + "attn_rel_b.weight", file.random(b + "rel", 8, N_HEAD))
+        for part in ("attn_q", "attn_k", "attn_v", "attn_o"):
+            file.matrix(f"{b}{part}.weight", N_EMBD, N_EMBD)
+        file.matrix(b + "ffn_gate.weight", N_FF, N_EMBD)
+        file.matrix(b + "ffn_up.weight", N_FF, N_EMBD)
+        file.matrix(b + "ffn_down.weight", N_EMBD, N_FF)
     return file.close()
 
 
@@ -93,15 +121,10 @@ def write_decoder(
     n_vocab = add_bpe_vocabulary(writer)
     writer.add_add_bos_token(False)
     writer.add_add_eos_token(add_eos)
-    writer.add_context_length(n_ctx_train)
-    writer.add_embedding_length(N_EMBD)
-    writer.add_feed_forward_length(N_FF)
-    writer.add_block_count(N_LAYER)
-    writer.add_head_count(N_HEAD)
+    _sizes(writer, n_ctx_train)
     writer.add_head_count_kv(N_HEAD_KV)
     writer.add_rope_dimension_count(HEAD)
     writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_file_type(0)
     if not causal:
         writer.add_causal_attention(False)
     if pooling is not None:
@@ -170,6 +193,15 @@ def write_adapter(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _sizes(writer: GGUFWriter, n_ctx_train: int) -> None:
+    writer.add_context_length(n_ctx_train)
+    writer.add_embedding_length(N_EMBD)
+    writer.add_feed_forward_length(N_FF)
+    writer.add_block_count(N_LAYER)
+    writer.add_head_count(N_HEAD)
+    writer.add_file_type(0)
 
 
 def _norm(file: TinyFile, name: str) -> None:

@@ -46,6 +46,10 @@ __all__ = ["EmbedRequest", "EmbeddingQueue"]
 
 Vectors = NDArray[np.float32]
 
+# A text that was broken off so often is not broken off again: it would never come to its end where
+# others are taken back all the time.
+_PATIENCE = 3
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbedRequest:
@@ -88,7 +92,16 @@ class _Job:
 class _Text:
     """A text that is being computed, or is the next to be."""
 
-    __slots__ = ("job", "num_computed", "number", "pooler", "slot", "suspect", "tokens")
+    __slots__ = (
+        "job",
+        "num_computed",
+        "num_interrupts",
+        "number",
+        "pooler",
+        "slot",
+        "suspect",
+        "tokens",
+    )
 
     def __init__(self, job: _Job, number: int, n_embd: int) -> None:
         self.job = job
@@ -96,6 +109,7 @@ class _Text:
         self.tokens = job.request.texts[number]
         self.slot = -1
         self.num_computed = 0
+        self.num_interrupts = 0
         self.suspect = False  # its last batch failed: it is computed alone until that goes well
         self.pooler = Pooler(job.pooling, n_embd)
 
@@ -217,7 +231,8 @@ class EmbeddingQueue:
     def interrupt(self) -> None:
         """Make the `step` that runs now, or else the next one, return soon; any thread may.
 
-        As with `Engine.interrupt`, calling it in vain costs one batch and nothing else.
+        As with `Engine.interrupt`, calling it in vain costs one batch, or what a text had so far
+        if the model's memory cannot be cut.
         """
         with self._interrupt_lock:
             self._interrupt_wanted = True
@@ -251,7 +266,7 @@ class EmbeddingQueue:
             return
         started = perf_counter()
         try:
-            status = self._compute(embedder, [piece for _, piece in pieces])
+            status = self._compute(embedder, pieces)
         except GgufWidgetsError as error:  # the runtime could not be made ready, for anybody
             for job in list(self._jobs.values()):
                 self._end(job, error)
@@ -331,14 +346,14 @@ class EmbeddingQueue:
             return False
         return True
 
-    def _compute(self, embedder: Embedder, pieces: list[Piece]) -> DecodeStatus:
+    def _compute(self, embedder: Embedder, pieces: list[tuple[_Text, Piece]]) -> DecodeStatus:
+        can_interrupt = all(text.num_interrupts < _PATIENCE for text, _ in pieces)
         with self._interrupt_lock:
-            if self._interrupt_wanted:
-                self._interrupt_wanted = False
-                return DecodeStatus.ABORTED
-            self._computing = True
+            if self._interrupt_wanted and can_interrupt:
+                embedder.interrupt()
+            self._computing = can_interrupt
         try:
-            return DecodeStatus.from_code(embedder.compute(pieces))
+            return DecodeStatus.from_code(embedder.compute([piece for _, piece in pieces]))
         finally:
             with self._interrupt_lock:
                 self._computing = self._interrupt_wanted = False
@@ -374,6 +389,7 @@ class EmbeddingQueue:
     def _recover(self, embedder: Embedder, status: DecodeStatus, texts: list[_Text]) -> None:
         """Go back to before a batch that did not go well."""
         for text in texts:
+            text.num_interrupts += status is DecodeStatus.ABORTED
             if not embedder.forget(text.slot, text.num_computed):
                 embedder.forget(text.slot)
                 text.num_computed = 0

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from gguf_widgets.core.engine.embedding import EmbeddingQueue, EmbedRequest
 from gguf_widgets.core.engine.state import PrefixStates
 from gguf_widgets.core.errors import GgufWidgetsError, to_wire
 from gguf_widgets.core.types import (
@@ -50,6 +51,10 @@ class EngineLike(Protocol):
 
     def add_request(self, request: GenerateRequest) -> None:
         """Take a request in; raise an error of the tree if it cannot be."""
+
+    @property
+    def embedding(self) -> EmbeddingQueue:
+        """Where requests for vectors go."""
 
     def abort(self, request_id: str) -> None:
         """End a request; a later step reports it as finished, aborted."""
@@ -124,6 +129,17 @@ class EngineThread(threading.Thread):
                     _log.exception("add_request failed")
                 failed = Failed(request_id=request.request_id, error=to_wire(error))
                 self._listener.events([failed])
+
+        self._inbox.put(add)
+
+    def embed(self, request: EmbedRequest) -> None:
+        """Hand in a request for vectors; its answer comes on the engine's thread."""
+
+        def add(engine: EngineLike) -> None:
+            try:
+                engine.embedding.add(request)
+            except GgufWidgetsError as error:
+                request.deliver(error)
 
         self._inbox.put(add)
 

@@ -11,16 +11,20 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gguf_widgets.core.engine.chat_template import ChatTemplate
 from gguf_widgets.core.engine.engine import Engine
 from gguf_widgets.core.engine.open import open_backend
 from gguf_widgets.core.errors import ChatTemplateError, InvalidValueError, LoadCancelledError
 from gguf_widgets.core.state_identity import ModelFiles
 from gguf_widgets.core.types import LoadSettings, ModelInfo, SamplingSettings
+from gguf_widgets.core.worker import protocol
 from gguf_widgets.core.worker.protocol import Prompt
 from gguf_widgets.core.worker.spec import WorkerSpec, printable
 
-__all__ = ["LoadedModel", "changed_settings", "load"]
+__all__ = ["LoadedModel", "changed_settings", "embeddings", "load"]
 
 # A client that sends a new template with every request must not fill the memory.
 _MAX_TEMPLATES = 16
@@ -73,6 +77,15 @@ class LoadedModel:
         parts = self._template(prompt.chat_template).render_parts(prompt.messages)
         return "".join(part.text for part in parts), self.engine.tokenize_prompt(parts)
 
+    def embed_tokens(self, message: protocol.Embed) -> list[list[int]]:
+        """Return the tokens of texts that are to be embedded; see `EmbeddingQueue.tokenize`."""
+        if len(message.texts) > protocol.MAX_EMBED_TEXTS:
+            raise InvalidValueError(
+                f"{len(message.texts):,} texts were sent at once; at most"
+                f" {protocol.MAX_EMBED_TEXTS:,} can be. Send them in parts."
+            )
+        return self.engine.embedding.tokenize(message.texts, message.first_index)
+
     def sampling_for(self, prompt: Prompt, sampling: SamplingSettings) -> SamplingSettings:
         """Return the sampling settings, with the stop strings that the chat template needs."""
         if prompt.messages is None:
@@ -118,6 +131,19 @@ class LoadedModel:
         return template
 
 
+def embeddings(
+    request_id: str, texts: list[list[int]], vectors: NDArray[np.float32]
+) -> protocol.Embeddings:
+    """Return the message with the vectors of some texts."""
+    return protocol.Embeddings(
+        request_id=request_id,
+        num_texts=len(vectors),
+        n_embd=vectors.shape[1],
+        num_tokens=sum(map(len, texts)),
+        vectors=vectors.astype("<f4").tobytes(),
+    )
+
+
 _WHY_CHANGED = {
     "n_batch": "a batch cannot be longer than the context",
     "n_ubatch": "it cannot be more than n_batch",
@@ -155,23 +181,28 @@ def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedM
 
     if not on_progress(0.0, "Reading the file"):
         raise LoadCancelledError("The loading was stopped.", cancelled=True)
+    notes = list(spec.notes)
     if spec.backend == "scripted":
         from gguf_widgets.core.engine.scripted import demo_info
 
         info = demo_info().replace(path=printable(spec.path))
     else:
-        from gguf_widgets.core.gguf import check_is_model, read_header
+        from gguf_widgets.core.gguf import check_is_adapter, check_is_model, read_header
 
         header = read_header(spec.path)
         check_is_model(header)
+        for path, scale in spec.requested.lora:
+            notes.append(check_is_adapter(read_header(path), header).note(scale))
         info = header.info()
         info = info.replace(path=printable(info.path))
     files = ModelFiles(spec.path, spec.backend)  # before: a file put there meanwhile is noticed
     backend = open_backend(spec.backend, spec.path, spec.chosen, progress)
     engine = Engine(backend)
-    notes = (*spec.notes, *changed_settings(spec.requested, engine.settings))
-    model = LoadedModel(engine=engine, info=info, files=files, notes=notes)
-    if spec.backend != "scripted":  # whose template is the built-in one
+    notes += changed_settings(spec.requested, engine.settings)
+    if not backend.can_write:
+        notes.append("This is an embedding model: it turns texts into vectors and cannot write.")
+    model = LoadedModel(engine=engine, info=info, files=files, notes=tuple(notes))
+    if spec.backend != "scripted" and backend.can_write:  # the demo's template is the built-in one
         on_progress(1.0, "Trying the chat template")
         note = model.template_note()
         if note is not None:

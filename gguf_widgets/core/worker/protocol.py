@@ -16,6 +16,8 @@ A conversation::
                               <-    PrefillProgress*  TextDelta*  then one Finished | Failed
     Tokenize/Detokenize/Render/GetStats ->
                               <-    one of Tokens | Text | Rendered | Stats | Failed
+    Embed                     ->
+                              <-    Embeddings | Failed
     SavePrefix/RestorePrefix  ->
                               <-    Prefix | Failed
     Abort, Ping               ->          (Ping is answered by Pong)
@@ -51,6 +53,7 @@ from gguf_widgets.core.types import (
     LoadSettings,
     Message,
     ModelInfo,
+    Pooling,
     PrefillProgress,
     Priority,
     SamplingSettings,
@@ -58,12 +61,15 @@ from gguf_widgets.core.types import (
 )
 
 __all__ = [
+    "MAX_EMBED_TEXTS",
     "PROTOCOL_VERSION",
     "TERMINAL",
     "Abort",
     "ClientInfo",
     "ClientMessage",
     "Detokenize",
+    "Embed",
+    "Embeddings",
     "Generate",
     "GetStats",
     "Goodbye",
@@ -96,6 +102,9 @@ __all__ = [
 
 # Raise this when the meaning of any message below changes.
 PROTOCOL_VERSION = 2
+
+# The vectors of so many texts fit into one message also if each has 16,384 numbers.
+MAX_EMBED_TEXTS = 256
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -175,6 +184,20 @@ class Render(_Message, frozen=True, kw_only=True, tag=True):
     prompt: Prompt
 
 
+class Embed(_Message, frozen=True, kw_only=True, tag=True):
+    """Turn texts into vectors: at most `MAX_EMBED_TEXTS`; none asks how long a vector is.
+
+    `pooling` None is the model's own. `first_index` is what errors call the first text, since a
+    client sends a long list in parts.
+    """
+
+    request_id: str
+    texts: list[str]
+    pooling: Pooling | None = None
+    normalize: bool = True
+    first_index: int = 0
+
+
 class SavePrefix(_Message, frozen=True, kw_only=True, tag=True):
     """Compute what every prompt begins with that goes on from this one, and write it into a file.
 
@@ -227,6 +250,7 @@ ClientMessage = (
     | Tokenize
     | Detokenize
     | Render
+    | Embed
     | SavePrefix
     | RestorePrefix
     | GetStats
@@ -300,6 +324,20 @@ class Rendered(_Message, frozen=True, kw_only=True, tag=True):
     request_id: str
     text: str
     num_tokens: int
+
+
+class Embeddings(_Message, frozen=True, kw_only=True, tag=True):
+    """The answer to Embed.
+
+    `vectors` are `num_texts` times `n_embd` numbers as IEEE 754 binary32, little endian, a text's
+    after the other's; `num_tokens` counts the tokens of all texts.
+    """
+
+    request_id: str
+    num_texts: int
+    n_embd: int
+    num_tokens: int
+    vectors: bytes
 
 
 class Prefix(_Message, frozen=True, kw_only=True, tag=True):
@@ -376,13 +414,14 @@ ServerMessage = (
     | Text
     | Rendered
     | Prefix
+    | Embeddings
     | Stats
     | Status
     | Pong
     | Goodbye
 )
 
-TERMINAL = (Finished, Failed, Tokens, Text, Rendered, Prefix, Stats)
+TERMINAL = (Finished, Failed, Tokens, Text, Rendered, Embeddings, Prefix, Stats)
 
 # --- the handshake -----------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from gguf_widgets.core.engine.embedding import EmbedRequest
 from gguf_widgets.core.errors import (
     GgufWidgetsError,
     InvalidValueError,
@@ -41,7 +42,7 @@ from gguf_widgets.core.worker import protocol
 from gguf_widgets.core.worker.admission import Admission
 from gguf_widgets.core.worker.connection import ClientConnection
 from gguf_widgets.core.worker.engine_thread import EngineThread
-from gguf_widgets.core.worker.loading import LoadedModel
+from gguf_widgets.core.worker.loading import LoadedModel, embeddings
 from gguf_widgets.core.worker.prefixes import PrefixRequests, Save
 
 __all__ = ["Requests"]
@@ -142,6 +143,39 @@ class Requests:
 
         self._start(connection, message.request_id, work, self._answer)
 
+    def embed(self, connection: ClientConnection, message: protocol.Embed) -> None:
+        """Prepare texts and hand them to the engine; answer with their vectors."""
+        request_id = message.request_id
+
+        def prepare() -> EmbedRequest:
+            texts = self._model.embed_tokens(message)
+
+            def answer(result: Any) -> None:
+                if isinstance(result, GgufWidgetsError):
+                    self.deliver([Failed(request_id=request_id, error=to_wire(result))])
+                else:
+                    self._answer(request_id, embeddings(request_id, texts, result))
+
+            def deliver(result: Any) -> None:  # on the engine's thread
+                with contextlib.suppress(RuntimeError):  # the loop has ended: so has every request
+                    self._loop.call_soon_threadsafe(answer, result)
+
+            return EmbedRequest(
+                request_id=request_id,
+                client_id=connection.client_id or "",
+                texts=texts,
+                deliver=deliver,
+                pooling=message.pooling,
+                normalize=message.normalize,
+                first_index=message.first_index,
+            )
+
+        def hand_over(request_id: str, request: EmbedRequest) -> None:
+            self._open[request_id].in_engine = True
+            self._engine.embed(request)
+
+        self._start(connection, request_id, prepare, hand_over)
+
     def save_prefix(self, connection: ClientConnection, message: protocol.SavePrefix) -> None:
         """Compute the beginning of a prompt, if need be, and write it into a file."""
 
@@ -218,6 +252,7 @@ class Requests:
         for request_id, request in list(self._open.items()):
             if request.connection is connection:
                 if request.in_engine:
+                    request.aborted = True
                     self._engine.abort(request_id)
                 else:
                     request.aborted = True

@@ -412,6 +412,8 @@ class Server:
                 requests.detokenize(connection, message)
             case protocol.Render():
                 requests.render(connection, message)
+            case protocol.Embed():
+                requests.embed(connection, message)
             case protocol.SavePrefix():
                 requests.save_prefix(connection, message)
             case protocol.RestorePrefix():
