@@ -37,8 +37,8 @@ def ask(
     priority: Priority = Priority.INTERACTIVE,
     **sampling: object,
 ) -> None:
-    """Hand in a request: greedy and of 12 tokens, unless told otherwise."""
-    settings = {"temperature": 0.0, "max_tokens": 12, "logprobs": 3} | sampling
+    """Hand in a request: greedy and of 8 tokens, unless told otherwise."""
+    settings = {"temperature": 0.0, "max_tokens": 8, "logprobs": 3} | sampling
     engine.add_request(
         GenerateRequest(
             request_id=name,

@@ -18,12 +18,24 @@ from support.tiny_layers import LAYERS, N_EMBD, WINDOW
 from support.tiny_model import CONTROL, add_bpe_vocabulary
 from support.tiny_weights import FORMATS, TinyFile
 
-__all__ = ["FORMATS", "HYBRID", "KINDS", "RECURRENT", "WINDOW", "WINDOWED", "write_model"]
+__all__ = [
+    "FAMILIES",
+    "FORMATS",
+    "HYBRID",
+    "KINDS",
+    "RECURRENT",
+    "WINDOW",
+    "WINDOWED",
+    "write_model",
+]
 
 KINDS = tuple(LAYERS)
 """The architectures: attention (llama, moe), multi-head latent attention (deepseek2), a sliding
 window (gemma3), a running state (mamba, mamba2, rwkv7), a state and attention (jamba), a state and
 a sliding window (lfm2)."""
+
+FAMILIES = ("llama", "deepseek2", "gemma3", "mamba", "jamba", "lfm2")
+"""One of each kind of memory; the others only compute otherwise."""
 
 WINDOWED = ("gemma3", "lfm2")
 RECURRENT = ("mamba", "mamba2", "rwkv7")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from support.reference import EXACT, exact_bound
 from support.tiny_engine import ask, prompt, run
-from support.tiny_models import HYBRID, KINDS, RECURRENT
+from support.tiny_models import FAMILIES, HYBRID, RECURRENT
 
 from gguf_widgets.core.engine.backend import DecodeStatus
 from gguf_widgets.core.types import FinishReason, Priority
@@ -17,41 +17,41 @@ from gguf_widgets.core.types import FinishReason, Priority
 STATES = (*RECURRENT, *HYBRID)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_after_preemption(open_engine, reference_for, kind):
-    """Six replies that grow to 90 tokens in room for 256: the youngest give way, and come back."""
-    engine = open_engine(kind, n_ctx=256, n_seq_max=6, **EXACT)
+    """Three replies that grow by 85 tokens in room for 256: the youngest gives way, and is back."""
+    engine = open_engine(kind, n_ctx=256, n_seq_max=3, **EXACT)
     reference = reference_for(engine, kind)
-    prompts = {f"r{n}": prompt(10 + 3 * n, seed=n) for n in range(6)}
+    prompts = {f"r{n}": prompt(10 + 3 * n, seed=n) for n in range(3)}
     for name, tokens in prompts.items():
-        ask(engine, name, tokens, client=name, max_tokens=80)
+        ask(engine, name, tokens, client=name, max_tokens=85)
     replies = run(engine)
     assert engine.stats().num_preemptions > 0
     for name, tokens in prompts.items():
-        reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=80)
+        reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=85)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_a_table_gives_way_to_a_person(open_engine, reference_for, kind):
     engine = open_engine(kind, n_seq_max=3, **EXACT)
     reference = reference_for(engine, kind)
     template = prompt(40, seed=99)
     prompts = {f"row{n}": template + prompt(5, seed=n) for n in range(5)}
     for name, tokens in prompts.items():
-        ask(engine, name, tokens, client="table", priority=Priority.BATCH, max_tokens=30)
+        ask(engine, name, tokens, client="table", priority=Priority.BATCH, max_tokens=20)
 
     def each_step(step: int) -> None:
-        if step in (4, 9, 14):
+        if step in (4, 8, 12):
             prompts[f"chat{step}"] = prompt(20 + step, seed=step)
-            ask(engine, f"chat{step}", prompts[f"chat{step}"], client="chat", max_tokens=30)
+            ask(engine, f"chat{step}", prompts[f"chat{step}"], client="chat", max_tokens=20)
 
     replies = run(engine, each_step)
     assert engine.stats().num_preemptions > 0
     for name, tokens in prompts.items():
-        reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=30)
+        reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=20)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_beside_a_neighbour_that_is_aborted(open_engine, reference_for, kind):
     """One is aborted that others wait for, one with a long prompt, and one while it writes."""
     engine = open_engine(kind, n_batch=16, n_seq_max=8, **EXACT)
@@ -66,8 +66,8 @@ def test_beside_a_neighbour_that_is_aborted(open_engine, reference_for, kind):
         "bystander": prompt(12, seed=6),
     }
     for name, tokens in prompts.items():
-        ask(engine, name, tokens, client=name, max_tokens=30)
-    victims = {3: "leader", 8: "long", 20: "writes"}
+        ask(engine, name, tokens, client=name, max_tokens=20)
+    victims = {3: "leader", 8: "long", 16: "writes"}
 
     def each_step(step: int) -> None:
         if step in victims:
@@ -77,10 +77,10 @@ def test_beside_a_neighbour_that_is_aborted(open_engine, reference_for, kind):
     for name, tokens in prompts.items():
         reason = replies[name].finish_reason
         assert (reason is FinishReason.ABORTED) == (name in victims.values())
-        reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=30)
+        reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=20)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_with_batches_that_are_broken_off(open_engine, reference_for, kind):
     engine = open_engine(kind, n_batch=32, n_ubatch=8, **EXACT)
     reference = reference_for(engine, kind)
@@ -105,26 +105,27 @@ def test_with_batches_that_are_broken_off(open_engine, reference_for, kind):
     replies = run(engine, each_step)
     assert codes.count(DecodeStatus.ABORTED) >= 3
     for name, tokens in prompts.items():
-        reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=12)
+        reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=8)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_with_guesses(open_engine, reference_for, kind):
     """Replies of three letters only repeat themselves, so some guesses are right and some wrong."""
     engine = open_engine(kind, n_draft=8, n_seq_max=2, **EXACT)
     reference = reference_for(engine, kind)
+    engine._drafts.length = lambda num_decoding: 8  # whether or not it pays
     bias = {97: 8.0, 98: 8.0, 99: 8.0}
-    prompts = {f"r{n}": prompt(40, seed=n) for n in range(6)}
+    prompts = {f"r{n}": prompt(40, seed=n) for n in range(4)}
     for name, tokens in prompts.items():
-        ask(engine, name, tokens, max_tokens=60, logit_bias=bias)
+        ask(engine, name, tokens, max_tokens=40, logit_bias=bias)
     replies = run(engine)
     for name, tokens in prompts.items():
-        reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=60, bias=bias)
+        reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=40, bias=bias)
     num_right = engine._drafts.num_right
     assert num_right == 0 if kind in STATES else num_right > 10
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_a_full_context_and_what_comes_after_it(open_engine, reference_for, kind):
     engine = open_engine(kind, n_ctx=256, n_seq_max=2, **EXACT)
     reference = reference_for(engine, kind)
@@ -135,9 +136,9 @@ def test_a_full_context_and_what_comes_after_it(open_engine, reference_for, kind
             "after": prompt(30, seed=3),
         }
         for name, tokens in prompts.items():
-            ask(engine, name, tokens, max_tokens=None if name != "after" else 12)
+            ask(engine, name, tokens, max_tokens=None if name != "after" else 8)
         replies = run(engine)
-        lengths = {"full": 6, "exact": 1, "after": 12}
+        lengths = {"full": 6, "exact": 1, "after": 8}
         for name, tokens in prompts.items():
             assert replies[name].usage.num_completion_tokens == lengths[name], round_
             reference.judge(

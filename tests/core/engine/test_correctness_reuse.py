@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from support.reference import EXACT, exact_bound
 from support.tiny_engine import ask, prompt, run
-from support.tiny_models import HYBRID, KINDS, RECURRENT
+from support.tiny_models import FAMILIES, HYBRID, KINDS, RECURRENT
 
 from gguf_widgets.core.types import Priority
 
@@ -25,7 +25,7 @@ def written(reply) -> list[int]:
 def check(reference_for):
     """Return a function that judges replies: (engine, kind, prompts, replies)."""
 
-    def check_all(engine, kind, prompts, replies, max_tokens=12, **more) -> None:
+    def check_all(engine, kind, prompts, replies, max_tokens=8, **more) -> None:
         reference = reference_for(engine, kind)
         assert replies.keys() == prompts.keys()
         for name, tokens in prompts.items():
@@ -50,7 +50,7 @@ def test_the_next_turns_of_a_conversation(open_engine, check, kind):
         history = history + prompt(10, seed=turn)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_an_earlier_turn_written_anew(open_engine, check, kind):
     engine = open_engine(kind, **EXACT)
     first = prompt(60)
@@ -78,7 +78,7 @@ def test_32_rows_of_one_template(open_engine, check, kind):
     assert cached[1] >= len(TEMPLATE)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in STATES])
+@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind not in STATES])
 def test_rows_that_come_one_after_another(open_engine, check, kind):
     """With fewer slots than rows; and again when all are done."""
     engine = open_engine(kind, **EXACT)
@@ -92,7 +92,7 @@ def test_rows_that_come_one_after_another(open_engine, check, kind):
         assert cached[1 - wave] >= len(TEMPLATE)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_several_replies_to_one_prompt(open_engine, check, kind):
     engine = open_engine(kind, **EXACT)
     for length in (100, 2):
@@ -108,7 +108,7 @@ def test_several_replies_to_one_prompt(open_engine, check, kind):
         engine.clear_cache()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_a_tree_of_prefixes_that_arrives_all_at_once(open_engine, check, kind):
     engine = open_engine(kind, n_ctx=2048, n_seq_max=16, n_batch=64, **EXACT)
     rows = {}

@@ -211,5 +211,5 @@ def test_the_engine_takes_over_nothing_from_a_window_that_has_let_go(
         assert replies[name].usage.num_cached_tokens == (50 if kept == 50 else 0)
     for name, tokens in prompts.items():
         reference.judge(
-            tokens, replies[name], bound=exact_bound(kind), max_tokens=limits.get(name, 12)
+            tokens, replies[name], bound=exact_bound(kind), max_tokens=limits.get(name, 8)
         )
