@@ -242,7 +242,8 @@ def by_words(text: str) -> list[str]:
 
 
 def test_a_prefix_of_a_text_ends_where_no_continuation_changes_its_tokens():
-    assert text_prefix(by_words, "once upon a ti") == ["once", " ", "upon", " ", "a", " "]
+    assert text_prefix(by_words, "once upon a ti") == ["once", " ", "upon", " ", "a"]
+    assert text_prefix(by_words, "中文, 中文. A") == ["中文,", " ", "中文."]
     with pytest.raises(StateFileError, match="no beginning") as caught:
         text_prefix(by_words, "once")
     assert caught.value.details["problem"] == "no_prefix"
