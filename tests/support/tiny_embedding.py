@@ -30,6 +30,7 @@ __all__ = [
 N_EMBD, N_HEAD, N_HEAD_KV, HEAD, N_FF = 32, 4, 2, 8, 48
 N_LAYER = 2
 RANK = 4
+N_VOCAB = 273  # of `add_bpe_vocabulary`
 
 POOLINGS = {
     "none": PoolingType.NONE,
@@ -119,6 +120,7 @@ def write_decoder(
     writer = file.writer
     writer.add_name("tiny decoder")
     n_vocab = add_bpe_vocabulary(writer)
+    assert n_vocab == N_VOCAB
     writer.add_add_bos_token(False)
     writer.add_add_eos_token(add_eos)
     _sizes(writer, n_ctx_train)
@@ -164,7 +166,7 @@ def adapter_deltas(seed: int = 0, *, size: float = 0.6) -> Deltas:
         b = rng.standard_normal((rows, RANK)).astype(np.float32) * size / np.sqrt(RANK)
         return a.astype(np.float32), b.astype(np.float32)
 
-    deltas = {"output.weight": pair(271 + 3, N_EMBD)}
+    deltas = {"output.weight": pair(N_VOCAB, N_EMBD)}
     for i in range(N_LAYER):
         deltas[f"blk.{i}.attn_q.weight"] = pair(N_HEAD * HEAD, N_EMBD)
         deltas[f"blk.{i}.ffn_down.weight"] = pair(N_EMBD, N_FF)
@@ -177,17 +179,30 @@ def write_adapter(
     *,
     alpha: float = 8.0,
     architecture: str = "llama",
-    kind: str = "lora",
+    kind: str = "adapter",
+    sort: str = "lora",
+    invocation: Sequence[int] = (),
+    more: Mapping[str, NDArray[np.float32]] | None = None,
+    without: str = "",
 ) -> Path:
-    """Write an adapter as llama.cpp's convert_lora_to_gguf.py does."""
+    """Write an adapter as llama.cpp's convert_lora_to_gguf.py does.
+
+    With the settings left alone it is sound; `more` tensors, and one that it is `without`, are for
+    those that are not.
+    """
     writer = GGUFWriter(path, architecture)
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", kind)
+    writer.add_type(kind)
+    writer.add_string("adapter.type", sort)
+    if invocation:
+        writer.add_array("adapter.alora.invocation_tokens", list(invocation))
     writer.add_float32("adapter.lora.alpha", alpha)
     writer.add_name("tiny adapter")
+    tensors = dict(more or {})
     for name, (a, b) in deltas.items():
-        writer.add_tensor(f"{name}.lora_a", a)
-        writer.add_tensor(f"{name}.lora_b", b)
+        tensors |= {f"{name}.lora_a": a, f"{name}.lora_b": b}
+    tensors.pop(without, None)
+    for name, data in tensors.items():
+        writer.add_tensor(name, data)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
