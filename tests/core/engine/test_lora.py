@@ -179,7 +179,7 @@ REFUSED = {
     "nothing": ({"deltas": {}}, "changes nothing"),
     "a tensor that is not there": (
         {"deltas": {"blk.7.attn_q.weight": ONE[Q]}},
-        'changes the tensor "blk.7.attn_q.weight", which base.gguf does not have',
+        'changes the tensor "blk.7.attn_q.weight", which "base.gguf" does not have',
     ),
     "other inputs": ({"deltas": {Q: (A[:, :31], ONE[Q][1])}}, r"\(31, 4\) and \(4, 32\)"),
     "other outputs": ({"deltas": {Q: (A, ONE[Q][1][:30])}}, r"model's own is \(32, 32\)"),
