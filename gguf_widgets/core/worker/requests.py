@@ -88,8 +88,8 @@ class Requests:
     def __len__(self) -> int:
         return len(self._open)
 
-    def num_open(self, client_id: str) -> int:
-        """Return how many requests a client has open."""
+    def num_open(self, client_id: str | None = None) -> int:
+        """Return how many requests a client, or all of them, have open; `stats` does not count."""
         return self._admission.num_open(client_id)
 
     # --- what clients ask ---

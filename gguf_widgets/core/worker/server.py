@@ -235,7 +235,7 @@ class Server:
             progress=self._last_progress if loading else None,
             settings=self._ready.settings if self._ready is not None else None,
             clients=described(self._clients, requests),
-            num_requests=len(requests) if requests is not None else 0,
+            num_requests=requests.num_open() if requests is not None else 0,
             engine=engine,
             engine_age_s=engine_age_s,
             uptime_s=time.monotonic() - self._started,

@@ -146,7 +146,7 @@ def test_clients_killed_at_random_moments_leave_the_others_stream_and_the_worker
     chance = random.Random(7)  # noqa: S311
     model = manager.load()
     whole = model.chat("Tell me a story", temperature=0).text
-    for _ in range(4):
+    for _ in range(3):
         kernels = [Kernel() for _ in range(3)]
         for kernel in kernels:
             for what in ("load", *["stream"] * 3):
