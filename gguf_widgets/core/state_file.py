@@ -251,12 +251,15 @@ def _open(path: Path) -> Iterator[BinaryIO]:
         ) from error
     except OSError as error:
         raise _unreadable(path, error) from error
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StateFileError(
                 f"{shown(path)} is not a plain file.", problem="unreadable", path=str(path)
             )
-        yield file
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
 
 
 def _read_header(path: Path, file: BinaryIO, size: int, key: bytes) -> StateHeader:
