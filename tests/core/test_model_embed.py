@@ -111,7 +111,8 @@ def test_what_is_wrong_is_told_with_the_index_and_nothing_is_cut(
 
 
 def test_chats_go_on_beside_a_great_many_texts(writer: Model) -> None:
-    alone = writer.complete("hello the", temperature=0, max_tokens=40, ignore_eos=True)
+    for _ in range(2):  # the second time from the cache, as beside the texts
+        alone = writer.complete("hello the", temperature=0, max_tokens=40, ignore_eos=True)
     few = MANY[:40]
     expected = writer.embed(few)
     failed: list[BaseException] = []
