@@ -1,0 +1,122 @@
+"""Rows of a table: our engine beside xllamacpp's server and `llama_cpp.Llama` row by row.
+
+    python tests/bench/bench_batch.py [--rounds 2] [--quick] [--threads 2 | --busy]
+
+Each is a process of its own with the same model, threads and prompts, writes the same number of
+tokens greedily, and has its turn in each round with rows that nobody has seen before. First the
+rows have nothing in common, then their first 256 tokens, as rows of a template have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+
+from bench.contestants import Setup  # noqa: E402 - the path comes first
+from bench.harness import Runner, Turns, installed, options, read_options  # noqa: E402
+from bench.models import bench_model  # noqa: E402
+from bench.results import Finding, Results  # noqa: E402
+from bench.rows import RowMaker  # noqa: E402
+
+NUM_OWN, NUM_NEW, NUM_SHARED = 64, 48, 256
+PEER = "xllamacpp"
+# More than 1 with nothing shared; with a shared beginning, by slots.
+GOAL_LLAMA, GOALS_SHARED = 1.7, {8: 1.8, 32: 3.0}
+
+
+class Table:
+    """One model's rows, and the results they go to."""
+
+    def __init__(self, shape: str, chosen: argparse.Namespace, results: Results) -> None:
+        self._model = bench_model(shape)
+        self._shape = shape
+        print(self._model.description)
+        self._maker = RowMaker(self._model.path)
+        self._chosen = chosen
+        self._results = results
+        self._with_peer = installed(PEER)
+
+    def compare(
+        self, num_rows: int, num_shared: int, slots: list[int], *, num_alone: int, rounds: int
+    ) -> None:
+        """Let all compute rows that have `num_shared` tokens in common."""
+        what = f"{num_shared} shared prompt tokens" if num_shared else "nothing shared"
+        print(f"{what}, {num_rows} rows")
+        label = self._shape
+        names = {count: f"our engine, {count} slots" for count in slots}
+        worker, alone = (
+            f"through gguf_widgets.load, {slots[0]} slots",
+            "llama_cpp.Llama, one by one",
+        )
+        with contextlib.ExitStack() as stack:
+
+            def start(name: str, kind: str, n_slots: int, num_rows: int | None = None) -> Runner:
+                setup = Setup(
+                    path=self._model.path,
+                    n_slots=n_slots,
+                    n_row=num_shared + NUM_OWN + NUM_NEW,
+                    n_shared=num_shared,
+                    n_threads=self._chosen.threads,
+                )
+                return stack.enter_context(Runner(name, kind, setup, num_rows=num_rows))
+
+            runners = [start(names[count], "engine", count) for count in slots]
+            runners.append(start(worker, "worker", slots[0]))
+            if self._with_peer:
+                runners += [start(f"{PEER}, {count} slots", PEER, count) for count in slots]
+            runners.append(start(alone, "llama", 1, num_alone))
+            turns = Turns(runners, busy=self._chosen.busy)
+            turns.take(
+                rounds,
+                lambda number: self._maker.work(
+                    num_rows, num_own=NUM_OWN, num_new=NUM_NEW, num_shared=num_shared, seed=number
+                ),
+            )
+        for count in slots:
+            goal = GOALS_SHARED.get(count) if num_shared else 1.0
+            self._found(turns, names[count], f"{PEER}, {count} slots", f"{label}, {what}", goal)
+        goal = None if num_shared else GOAL_LLAMA
+        self._found(turns, names[slots[0]], alone, f"{label}, {what}", goal)
+        self._found(turns, worker, names[slots[0]], f"{label}, {what}", None)
+
+    def _found(self, turns: Turns, ours: str, other: str, what: str, goal: float | None) -> None:
+        if other.startswith(PEER) and not self._with_peer:
+            self._results.add(Finding(what=f"{what}: {ours}", ours="", peer=PEER, goal=goal))
+            return
+        ratio = turns.ratio(ours, other)
+        self._results.add(
+            Finding(
+                what=f"{what}: {ours}",
+                ours=f"{turns.rows_per_s(ours):.2f} rows/s",
+                peer=f"{other}: {turns.rows_per_s(other):.2f}",
+                reading=f"{ratio:.2f} times as fast as {other}",
+                ratio=ratio,
+                goal=goal,
+                strict=goal == 1.0,
+            )
+        )
+
+
+def main() -> int:
+    chosen = read_options(options(__doc__, rounds=2))
+    conditions = (
+        f"{NUM_OWN} prompt + {NUM_NEW} new tokens a row, greedy, {chosen.threads} threads"
+        + (", by CPU time" if chosen.busy else "")
+    )
+    results = Results("batch", chosen, conditions)
+    few = chosen.quick or chosen.tiny
+    slots, num_rows, num_alone = ([8], 12, 4) if few else ([8, 32], 32, 12)
+    table = Table("tiny" if chosen.tiny else "smollm2-135m", chosen, results)
+    for num_shared in (0, NUM_SHARED):
+        table.compare(num_rows, num_shared, slots, num_alone=num_alone, rounds=chosen.rounds)
+    if not few:
+        Table("qwen2.5-0.5b", chosen, results).compare(16, 0, [8], num_alone=3, rounds=1)
+    return results.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
