@@ -10,11 +10,16 @@ Python.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+
+from bench.harness import options, read_options  # noqa: E402 - the path comes first
+from bench.results import Finding, Results  # noqa: E402
 
 PROGRAMS = {
     "bare Python": "pass",
@@ -33,9 +38,8 @@ def seconds(code: str) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    chosen = read_options(options(__doc__, rounds=15))
+    results, rounds = Results("import", chosen), chosen.rounds
 
     for code in PROGRAMS.values():  # once unmeasured, so that files are in memory and compiled
         seconds(code)
@@ -52,9 +56,18 @@ def main() -> int:
 
     ours = max(medians["import gguf_widgets"] - bare, 0.0001)
     peer = medians["import ipywidgets"] - bare
-    print(f"ratio: import ipywidgets takes {peer / ours:.0f} x as long as import gguf_widgets")
-    print(f"ratio: {ours / GOAL_S:.3f} of the goal of {GOAL_S} s")
-    return 0 if ours < GOAL_S else 1
+    results.add(
+        Finding(
+            what="`import gguf_widgets`, beyond Python's own start",
+            ours=f"{ours * 1000:.0f} ms",
+            peer=f"`import ipywidgets` {peer * 1000:.0f} ms",
+            reading=f"the peer takes {peer / ours:.0f} times as long",
+            ratio=ours * 1000,
+            goal=GOAL_S * 1000,
+            less_is_better=True,
+        )
+    )
+    return results.finish()
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
     python tests/bench/bench_stream.py [--rounds 9] [--tokens 96] [--threads 2 | --busy]
 
-The model has the shape of SmolLM2-135M with random weights (Q8_0) and 49,152 made-up tokens; it is
-written once, to tests/bench/cache. Each round lets each of the three continue the same prompt, in
-turn, with the same sampler settings and threads; a round's ratios compare what ran next to each
-other, and the medians of the ratios are printed, so that other load on the machine meets all alike.
-Also printed: the share of the engine's time that is spent inside `llama_decode`, and how soon an
-interrupted prompt comes back.
+Each round lets each of the three continue the same prompt, in turn, with the same sampler settings
+and threads, and another prompt than before, so that nobody has it in a cache. A round's ratios
+compare what ran next to each other, and their medians count, so that other load on the machine
+meets all alike. Also printed: the share of the engine's time that is spent inside `llama_decode`,
+and how soon an interrupted prompt comes back.
 """
 
 from __future__ import annotations
@@ -22,13 +21,15 @@ from pathlib import Path
 from time import perf_counter, process_time
 
 import llama_cpp
-import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quants
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from support.tiny_model import byte_letters  # noqa: E402 - the path comes first
+from bench.harness import options, read_options  # noqa: E402 - the path comes first
+from bench.models import bench_model  # noqa: E402
+from bench.results import Finding, Results  # noqa: E402
+from bench.rows import RowMaker  # noqa: E402
+from bench.vocabulary import silence  # noqa: E402
 
 from gguf_widgets.core.engine.engine import Engine  # noqa: E402
 from gguf_widgets.core.engine.open import open_backend  # noqa: E402
@@ -39,78 +40,19 @@ from gguf_widgets.core.types import (  # noqa: E402
     SamplingSettings,
 )
 
-CACHE = Path(__file__).with_name("cache") / "smollm2-135m-shape-q8_0.gguf"
-N_CTX, SEED = 4096, 1
+N_CTX, NUM_PROMPT, SEED = 4096, 64, 1
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
 GOAL_RAW, GOAL_PEER = 0.97, 1.0
-
+OURS, PEER, RAW = "this engine", "llama_cpp.Llama", "bare llama_decode"
 
 Clock = Callable[[], float]
+Run = Callable[[list[int]], float]
 
 
-def write_model(path: Path) -> None:
-    """SmolLM2-135M's published shape: 30 layers, width 576, 9 heads, 3 KV heads."""
-    n_embd, n_layer, n_head, n_kv, n_ff, n_vocab = 576, 30, 9, 3, 1536, 49_152
-    head = n_embd // n_head
-    rng = np.random.default_rng(0)
-    part = path.with_suffix(".part")
-    w = GGUFWriter(part, "llama")
-    letters = byte_letters()
-    control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    words = [f"w{number:x}" for number in range(n_vocab - len(letters) - len(control))]
-    w.add_tokenizer_model("gpt2")
-    w.add_tokenizer_pre("gpt-2")
-    w.add_token_list([*letters, *words, *control])
-    w.add_token_types(
-        [TokenType.NORMAL] * (n_vocab - len(control)) + [TokenType.CONTROL] * len(control)
-    )
-    w.add_token_merges(["t h", "th e"])
-    w.add_bos_token_id(n_vocab - 3)
-    w.add_eos_token_id(n_vocab - 1)
-    w.add_add_bos_token(False)
-    w.add_context_length(8192)
-    w.add_embedding_length(n_embd)
-    w.add_block_count(n_layer)
-    w.add_feed_forward_length(n_ff)
-    w.add_head_count(n_head)
-    w.add_head_count_kv(n_kv)
-    w.add_layer_norm_rms_eps(1e-6)
-    w.add_rope_freq_base(10000.0)
-    w.add_rope_dimension_count(head)
-    w.add_file_type(7)  # mostly Q8_0
-
-    def matrix(name: str, rows: int, columns: int) -> None:
-        data = rng.standard_normal((rows, columns), dtype=np.float32) / np.float32(columns**0.5)
-        packed = quants.quantize(data, GGMLQuantizationType.Q8_0)
-        w.add_tensor(name, packed, raw_dtype=GGMLQuantizationType.Q8_0)
-
-    def ones(name: str) -> None:
-        w.add_tensor(name, np.ones(n_embd, np.float32))
-
-    matrix("token_embd.weight", n_vocab, n_embd)
-    ones("output_norm.weight")
-    for i in range(n_layer):
-        b = f"blk.{i}."
-        ones(b + "attn_norm.weight")
-        ones(b + "ffn_norm.weight")
-        matrix(b + "attn_q.weight", n_embd, n_embd)
-        matrix(b + "attn_k.weight", head * n_kv, n_embd)
-        matrix(b + "attn_v.weight", head * n_kv, n_embd)
-        matrix(b + "attn_output.weight", n_embd, n_embd)
-        matrix(b + "ffn_gate.weight", n_ff, n_embd)
-        matrix(b + "ffn_up.weight", n_ff, n_embd)
-        matrix(b + "ffn_down.weight", n_embd, n_ff)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
-    part.replace(path)
-
-
-def ours(engine: Engine, prompt: list[int], count: int, clock: Clock) -> Callable[[], float]:
+def ours(engine: Engine, count: int, clock: Clock) -> Run:
     sampling = SamplingSettings(**SAMPLING, seed=SEED, max_tokens=count)
 
-    def run() -> float:
+    def run(prompt: list[int]) -> float:
         start = clock()
         engine.add_request(
             GenerateRequest(request_id="x", client_id="c", prompt_tokens=prompt, sampling=sampling)
@@ -124,14 +66,12 @@ def ours(engine: Engine, prompt: list[int], count: int, clock: Clock) -> Callabl
     return run
 
 
-def peer(
-    path: Path, prompt: list[int], count: int, n_threads: int, clock: Clock
-) -> Callable[[], float]:
+def peer(path: Path, count: int, n_threads: int, clock: Clock) -> Run:
     model = llama_cpp.Llama(
         str(path), n_ctx=N_CTX, n_threads=n_threads, n_threads_batch=n_threads, verbose=False
     )
 
-    def run() -> float:
+    def run(prompt: list[int]) -> float:
         model.reset()  # so that the prompt is computed, as it is by the others
         start = clock()
         stream = model.create_completion(
@@ -152,9 +92,7 @@ def peer(
     return run
 
 
-def raw(
-    path: Path, prompt: list[int], count: int, n_threads: int, clock: Clock
-) -> Callable[[], float]:
+def raw(path: Path, count: int, n_threads: int, clock: Clock) -> Run:
     """The least that a reply can cost: decode, sample, decode, sample."""
     lib = llama_cpp
     params = lib.llama_model_default_params()
@@ -166,7 +104,7 @@ def raw(
     context = lib.llama_init_from_model(model, options)
     memory = lib.llama_get_memory(context)
 
-    def run() -> float:
+    def run(prompt: list[int]) -> float:
         lib.llama_memory_seq_rm(memory, -1, -1, -1)
         chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_top_k(SAMPLING["top_k"]))
@@ -237,64 +175,72 @@ def interrupt_latency(engine: Engine, prompt: list[int]) -> float:
     return seconds
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--tokens", type=int, default=96)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--busy",
-        action="store_true",
-        help="for a busy machine: one thread, and the process's own CPU time instead of the clock",
-    )
-    options = parser.parse_args()
-    path = CACHE
-    clock: Clock = process_time if options.busy else perf_counter
-    if options.busy:
-        options.threads = 1
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        print(f"writing {path.name} ...", flush=True)
-        write_model(path)
-
-    load = LoadSettings(n_ctx=N_CTX, n_batch=512, n_threads=options.threads)
+def measure(
+    shape: str, chosen: argparse.Namespace, results: Results, *, count: int, rounds: int
+) -> None:
+    """Let the three continue a prompt by `count` tokens, in turn."""
+    model = bench_model(shape)
+    path = Path(model.path)
+    clock: Clock = process_time if chosen.busy else perf_counter
+    print(f"{model.description}, {count} new tokens")
+    load = LoadSettings(n_ctx=N_CTX, n_batch=512, n_threads=chosen.threads)
     engine = Engine(open_backend("llama.cpp", path, load))
-    letters = engine.tokenize("The quick brown fox jumps over the lazy dog. " * 8)
-    prompt = letters[:64]
+    prompts = RowMaker(model.path).work(rounds + 2, num_own=NUM_PROMPT, num_new=count).prompts
     runs = {
-        "this engine": ours(engine, prompt, options.tokens, clock),
-        "llama_cpp.Llama": peer(path, prompt, options.tokens, options.threads, clock),
-        "bare llama_decode": raw(path, prompt, options.tokens, options.threads, clock),
+        OURS: ours(engine, count, clock),
+        PEER: peer(path, count, chosen.threads, clock),
+        RAW: raw(path, count, chosen.threads, clock),
     }
     for run in runs.values():
-        run()
+        run(prompts[-1])
     speeds: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(options.rounds):
+    for number in range(rounds):
         names = list(runs)
         for name in names[number % 3 :] + names[: number % 3]:  # each is first as often
-            speeds[name].append(runs[name]())
-    share = share_in_decode(engine, runs["this engine"], options.tokens, clock)
-    latencies = [interrupt_latency(engine, prompt) for _ in range(5)]
+            speeds[name].append(runs[name](prompts[number]))
+    share = share_in_decode(engine, lambda: runs[OURS](prompts[-2]), count, clock)
+    latencies = [interrupt_latency(engine, prompt) for prompt in prompts[:5]]
     engine.close()
 
-    print(
-        f"one stream, {len(prompt)} prompt + {options.tokens} new tokens,"
-        f" {options.threads} threads, {path.name}" + (", by CPU time" if options.busy else "")
-    )
-    for name, values in speeds.items():
-        print(f"{name:20} {statistics.median(values):8.1f} tokens/s  (median of {options.rounds})")
-    ratios = {
-        name: statistics.median(
-            mine / theirs for mine, theirs in zip(speeds["this engine"], speeds[name], strict=True)
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    for name, median in medians.items():
+        print(f"  {name:40} {median:8.1f} tokens/s")
+    for name, goal in ((PEER, GOAL_PEER), (RAW, GOAL_RAW)):
+        pairs = zip(speeds[OURS], speeds[name], strict=True)
+        ratio = statistics.median(mine / theirs for mine, theirs in pairs)
+        results.add(
+            Finding(
+                what=f"{shape}: one stream",
+                ours=f"{medians[OURS]:.1f} tokens/s",
+                peer=f"{name} {medians[name]:.1f}",
+                reading=f"{ratio:.3f} of its speed" if name == RAW else f"{ratio:.2f} x {name}",
+                ratio=ratio,
+                goal=goal,
+                strict=name == PEER,
+            )
         )
-        for name in ("llama_cpp.Llama", "bare llama_decode")
-    }
-    print(f"ratio: {ratios['llama_cpp.Llama']:.3f} x llama_cpp.Llama (goal: above {GOAL_PEER})")
-    print(f"ratio: {ratios['bare llama_decode']:.3f} x bare llama_decode (goal: {GOAL_RAW})")
-    print(f"share of the engine's time inside llama_decode: {share:.1%}")
-    print(f"an interrupted prompt comes back in {statistics.median(latencies) * 1000:.1f} ms")
-    good = ratios["llama_cpp.Llama"] > GOAL_PEER and ratios["bare llama_decode"] >= GOAL_RAW
-    return 0 if good else 1
+    print(f"  share of the engine's time inside llama_decode: {share:.1%}")
+    latency = statistics.median(latencies)
+    print(f"  an interrupted prompt comes back in {latency * 1000:.1f} ms")
+
+
+def main() -> int:
+    parser = options(__doc__, rounds=9)
+    parser.add_argument("--tokens", type=int, default=96, help="new tokens in each turn")
+    chosen = read_options(parser)
+    silence()
+    conditions = f"{NUM_PROMPT} prompt tokens, {chosen.threads} threads" + (
+        ", by CPU time" if chosen.busy else ""
+    )
+    results = Results("stream", chosen, conditions)
+    if chosen.tiny:
+        measure("tiny", chosen, results, count=16, rounds=1)
+    elif chosen.quick:
+        measure("smollm2-135m", chosen, results, count=48, rounds=3)
+    else:
+        measure("smollm2-135m", chosen, results, count=chosen.tokens, rounds=chosen.rounds)
+        measure("qwen2.5-0.5b", chosen, results, count=32, rounds=3)
+    return results.finish()
 
 
 if __name__ == "__main__":
