@@ -83,7 +83,11 @@ def test_an_embedding_model_gives_vectors_counts_tokens_and_says_that_it_cannot_
 def test_what_is_wrong_is_told_with_the_index_and_nothing_is_cut(
     llama: ModelManager, tmp_path: Path
 ) -> None:
-    model = llama.load(write_bert(tmp_path / "bert.gguf"))
+    model = llama.load(write_bert(tmp_path / "bert.gguf"), n_ctx=100, n_batch=32)
+    assert model.load_notes[-2:] == [
+        "With it n_batch has no effect: that follows from the model.",
+        "n_ctx is 64 instead of 100: the model was made for no more.",
+    ]
     texts = ["a"] * 400
     with pytest.raises(ContextOverflowError, match="room for 64") as caught:
         model.embed([*texts, "hello " * 80, *texts])

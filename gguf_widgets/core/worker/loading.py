@@ -167,6 +167,22 @@ def changed_settings(requested: LoadSettings, effective: LoadSettings) -> list[s
     return notes
 
 
+def _changed_for_embedding(requested: LoadSettings, effective: LoadSettings) -> list[str]:
+    """Do the same for a model that cannot write; say that as well."""
+    notes = ["This is an embedding model: it turns texts into vectors and cannot write."]
+    unused = ("n_batch", "n_ubatch", "n_seq_max", "n_draft")
+    given = [name for name in unused if getattr(requested, name) is not None]
+    if given:
+        notes.append(f"With it {', '.join(given)} has no effect: that follows from the model.")
+    if (requested.n_ctx or 0) > (effective.n_ctx or 0):
+        notes.append(
+            f"n_ctx is {effective.n_ctx} instead of {requested.n_ctx}: the model was made for no"
+            " more."
+        )
+    compared = requested.replace(n_ctx=None, **dict.fromkeys(unused))
+    return notes + changed_settings(compared, effective)
+
+
 def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedModel:
     """Load what the spec names; called on the thread that will own the engine.
 
@@ -198,9 +214,8 @@ def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedM
     files = ModelFiles(spec.path, spec.backend)  # before: a file put there meanwhile is noticed
     backend = open_backend(spec.backend, spec.path, spec.chosen, progress)
     engine = Engine(backend)
-    notes += changed_settings(spec.requested, engine.settings)
-    if not backend.can_write:
-        notes.append("This is an embedding model: it turns texts into vectors and cannot write.")
+    noted = changed_settings if backend.can_write else _changed_for_embedding
+    notes += noted(spec.requested, engine.settings)
     model = LoadedModel(engine=engine, info=info, files=files, notes=tuple(notes))
     if spec.backend != "scripted" and backend.can_write:  # the demo's template is the built-in one
         on_progress(1.0, "Trying the chat template")
