@@ -75,6 +75,7 @@ class FakeEmbedder:
         assert num_tokens <= self.n_batch or (len(pieces) == 1 and not self.facts.is_causal)
         for piece in pieces:
             assert len(self.slots[piece.slot]) == piece.start
+            assert self.facts.is_causal or piece.start == 0, "a text that has to be whole came late"
         if self.answers:
             code = self.answers.pop(0)
             for piece in pieces[: code == 2]:  # interrupted half way
