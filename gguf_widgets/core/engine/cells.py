@@ -45,6 +45,11 @@ class Cells:
         """Cells of a slot, which is how many tokens it holds."""
         return len(self._slots[slot])
 
+    def num_idle_of(self, slot: int, end: int) -> int:
+        """Of the first `end` cells of a slot, how many only idle slots hold."""
+        holders, idlers = self._holders, self._idlers
+        return sum(holders[cell] == idlers[cell] for cell in self._slots[slot][:end])
+
     def grow(self, slot: int, count: int) -> None:
         """Give a busy slot `count` free cells, for tokens that have been computed."""
         held = self._slots[slot]

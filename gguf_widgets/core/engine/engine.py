@@ -13,7 +13,7 @@ Promises:
   in a token, with what runs beside it and what lies in the cache.
 
 Leaves to others: the policy (`scheduler.py`, `waiting.py`), slots and cells (`placement.py`,
-`kv_cache.py`), the model (`backend.py`), clients (the worker).
+`kv_cache.py`), failed batches (`recovery.py`), the model (`backend.py`), clients (the worker).
 
 Threads: the engine has none. One thread calls everything; while `step` runs, other threads may call
 `interrupt`, `tokenize`, `tokenize_prompt` and `detokenize` only.
@@ -37,14 +37,13 @@ from gguf_widgets.core.engine.lookup import DraftPolicy
 from gguf_widgets.core.engine.output import Output
 from gguf_widgets.core.engine.placement import Placement
 from gguf_widgets.core.engine.prompt import PromptPart, tokenize_prompt
+from gguf_widgets.core.engine.recovery import Recovery
 from gguf_widgets.core.engine.request_check import check_request, check_tokens
 from gguf_widgets.core.engine.sampler import choose_seed
 from gguf_widgets.core.engine.sequence import Sequence
 from gguf_widgets.core.engine.state import PrefixStates
 from gguf_widgets.core.engine.writer import Writer
 from gguf_widgets.core.errors import (
-    ContextOverflowError,
-    DecodeError,
     GgufWidgetsError,
     InvalidValueError,
     UnsupportedByModelError,
@@ -95,6 +94,9 @@ class Engine:
         self._waiting = self._placement.waiting
         self._output = Output()
         self._writer = Writer(backend, self._output)
+        self._recovery = Recovery(
+            self._cache, self._placement, n_ctx, finish=self._finish, fail=self._fail
+        )
         self._num_prefilled = self._num_cached = 0  # tokens, of all requests
         self._drafts = DraftPolicy(self.settings.n_draft or 0)
         self._pace = scheduler.PrefillPace(n_batch)
@@ -197,10 +199,11 @@ class Engine:
 
         To abort a request that is being computed: first put the abort where the engine's thread
         will find it, then call this. Calling it in vain loses nothing but time: the prompts of one
-        batch are computed again (from their beginning, with a model whose memory cannot be cut).
+        batch are computed again.
 
         Only a batch of prompts alone is broken off. One that also continues replies is short
-        anyway, and its streams would have to go back a step.
+        anyway, and its streams would have to go back a step. With a model whose memory cannot be
+        cut, only a batch in which every prompt begins is: others would begin anew.
         """
         with self._interrupt_lock:
             self._interrupt_wanted = True
@@ -262,7 +265,7 @@ class Engine:
             if status is DecodeStatus.OK:
                 self._advance(chunks, started)
             else:
-                self._recover(status, chunks)
+                self._recovery.recover(status, chunks)
         return self._output.take()
 
     def _start(self, sequence: Sequence) -> None:
@@ -282,13 +285,14 @@ class Engine:
 
     def _guess(self) -> None:
         """Guess how the replies go on, where that pays."""
-        decoding = [one for one in self._running if one.is_decoding and not one.is_alone]
         if not self._cache.can_cut:  # a wrong guess could not be taken back
             return
+        decoding = [one for one in self._running if one.is_decoding and not one.is_alone]
         length = self._drafts.length(len(decoding)) if decoding else 0
         rows = self.backend.memory.n_outputs - len(decoding)
         for sequence in decoding:
-            most = min(length, rows, sequence.max_output - sequence.num_output - 1)
+            left = sequence.max_output - sequence.num_output
+            most = 0 if sequence.suspect else min(length, rows, left - 1, sequence.chunk_limit - 1)
             sequence.draft = sequence.ngrams.guess(sequence.tokens, most) if most > 0 else []
             rows -= len(sequence.draft)
 
@@ -309,6 +313,7 @@ class Engine:
             if victim is None:
                 raise AssertionError("a lone sequence found no free cell")
             self._placement.preempt(victim, keep=False)
+            self._placement.catch_up()  # whoever waited for its prefix need not any more
         needed = sum(chunk.num_rows for chunk in chunks)
         while self._cache.num_free_cells < needed:
             self._cache.evict()
@@ -316,7 +321,10 @@ class Engine:
 
     def _decode(self, chunks: list[scheduler.Chunk]) -> DecodeStatus:
         num_rows = self._fill(chunks)
-        if any(chunk.sequence.is_decoding for chunk in chunks):
+        # A memory that cannot be cut would lose all of a prompt, again and again if others are
+        # aborted often.
+        would_lose = not self._cache.can_cut and any(chunk.start for chunk in chunks)
+        if would_lose or any(chunk.sequence.is_decoding for chunk in chunks):
             code = self.backend.decode(num_rows)
             self._interrupt_wanted = False
         else:
@@ -401,57 +409,6 @@ class Engine:
             sequence.num_computed = self._cache.cut(sequence.slot, sequence.num_computed)
         if reason is not None:
             self._finish(sequence, reason, perf_counter())
-
-    # When a batch fails
-
-    def _recover(self, status: DecodeStatus, chunks: list[scheduler.Chunk]) -> None:
-        for sequence, start, _, _ in chunks:
-            sequence.num_computed = self._cache.cut(sequence.slot, start)
-            sequence.draft = []
-            if sequence.num_computed < sequence.num_cached:
-                sequence.num_cached = sequence.num_computed
-        if status is DecodeStatus.NO_ROOM:
-            self._make_room(chunks)
-        elif status in (DecodeStatus.INVALID, DecodeStatus.FAILED):
-            if len(chunks) > 1:
-                for chunk in chunks:
-                    chunk.sequence.suspect = True
-                return
-            self._fail(
-                chunks[0].sequence,
-                DecodeError(
-                    "The model could not compute this request"
-                    f" (llama_decode answered {status.name.lower()}). The model is still loaded;"
-                    " try again, or with a shorter prompt.",
-                    status=status.name.lower(),
-                ),
-            )
-
-    def _make_room(self, chunks: list[scheduler.Chunk]) -> None:
-        """Answer llama.cpp's "no room", one measure at a time, the mildest first."""
-        if self._cache.evict():
-            return
-        victim = scheduler.choose_victim(self._running)
-        if victim is not None:
-            self._placement.preempt(victim, keep=False)
-            return
-        sequence, _, count, _ = chunks[0]
-        if count > 1:
-            sequence.chunk_limit = count // 2
-        elif sequence.num_output:
-            self._finish(sequence, FinishReason.LENGTH, perf_counter())
-        else:
-            self._fail(
-                sequence,
-                ContextOverflowError(
-                    f"The context (n_ctx {self._n_ctx}) has no room left after"
-                    f" {sequence.num_computed} of the prompt's {sequence.num_prompt} tokens."
-                    " Shorten the prompt, or load the model with a larger context (n_ctx).",
-                    n_prompt=sequence.num_prompt,
-                    n_ctx=self._n_ctx,
-                    excess=sequence.num_prompt - sequence.num_computed,
-                ),
-            )
 
     # Ends
 

@@ -87,13 +87,12 @@ class KVCache:
         """Whether the end of a sequence can be taken back."""
         return self._memory.kind is not MemoryKind.RECURRENT
 
-    def is_kept(self, slot: int) -> bool:
-        """Say whether a slot is one of those left by finished sequences."""
-        return slot in self._kept
+    def num_taken_from_kept(self, match: Match) -> int:
+        """Return how many of `num_kept_cells` there are less once a match is taken over.
 
-    def num_computed(self, slot: int) -> int:
-        """Return how many tokens are in a slot's cells."""
-        return self._cells.num_held(slot)
+        None are, of what running sequences hold as well.
+        """
+        return self._cells.num_idle_of(match.slot, match.length) if match.slot in self._kept else 0
 
     # Taking over
 
@@ -166,9 +165,14 @@ class KVCache:
         Returns
         -------
         int
-            How many tokens `target` holds now: `end`, or 0 if that went wrong.
+            How many tokens `target` holds now: `end`; or what it had if the source has let go of
+            positions that are needed, or 0 if it went wrong.
         """
         start = self._cells.num_held(target)
+        if not self._reaches(source, end):
+            return start
+        if start and self._backend.seq_pos_min(source) > start and self.can_cut:
+            start = self.cut(target, 0)  # or there would be a gap between the two
         self._backend.seq_cp(source, target, start, end)
         self._cells.share(source, target, end)
         if source in self._kept:  # it was of use just now, so it is the last to leave

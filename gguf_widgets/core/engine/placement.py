@@ -6,8 +6,8 @@ not the longest reply possible, or one request without ``max_tokens`` would keep
 out). A prompt's beginning that any other sequence has, or is computing just now, is not computed
 again; one that is to be repeatable runs when nothing else does. Somebody who waits at a screen gets
 a slot even if batch runs have them all; who gives way is put back with its text, and is never lost.
-Leaves to others: whose turn it is (`waiting.py`), what
-is computed next (`scheduler.py`), which cells hold what (`kv_cache.py`).
+Leaves to others: whose turn it is (`waiting.py`), what is computed next (`scheduler.py`), which
+cells hold what (`kv_cache.py`).
 """
 
 from __future__ import annotations
@@ -84,17 +84,19 @@ class Placement:
         started : callable
             Told of each one; it may end it at once.
         """
-        while not self._closed:
-            sequence = self.waiting.next()
-            if sequence is None:
-                return
-            has_slot = len(self.running) < self._n_seq_max and self._cache.has_slot
-            if has_slot and self._place(sequence):
-                started(sequence)
-            elif not self._make_place_for(sequence):
-                return
+        while True:
+            sequence = None if self._closed else self.waiting.next()
+            if sequence is None or not self._place(sequence):
+                # Whoever's turn it is, a row that runs has had one: it does not keep people out.
+                sequence = self.waiting.next_waited_for()
+                if sequence is None or not self._place_instead_of_rows(sequence):
+                    return
+            started(sequence)
 
     def _place(self, sequence: Sequence) -> bool:
+        """Give a waiting sequence a slot, if there is one and there are cells for it."""
+        if len(self.running) >= self._n_seq_max or not self._cache.has_slot:
+            return False
         match, leader, num_common = NOTHING, None, 0
         if sequence.is_alone:
             # Not even old cells may be there: where a sequence's own lie among them decides in
@@ -116,21 +118,40 @@ class Placement:
     def _fits(self, sequence: Sequence, match: Match, num_common: int) -> bool:
         if self.running[0].is_alone:
             return False
-        free = self._cache.num_free_cells + self._cache.num_kept_cells
-        if self._cache.is_kept(match.slot):
-            free -= match.length  # these will not be there for the taking any more
         mine = len(sequence.tokens) - max(match.length, num_common) + _room_to_grow(sequence)
-        return mine + sum(map(_still_needed, self.running)) <= free
+        left = self._cache.num_free_cells + self._cache.num_kept_cells - mine
+        left -= sum(map(_still_needed, self.running))
+        # Most attempts need not count, which takes a moment where a long prefix is taken over.
+        if left < 0 or left >= match.length:
+            return left >= 0
+        return left >= self._cache.num_taken_from_kept(match)
 
-    def _make_place_for(self, sequence: Sequence) -> bool:
-        """Let the youngest sequence of a batch run give way to somebody who is waiting."""
-        if sequence.is_batch:
-            return False
+    def _place_instead_of_rows(self, sequence: Sequence) -> bool:
+        """Let sequences of batch runs give way to somebody who is waiting, the youngest first."""
         patient = [one for one in self.running if scheduler.is_patient(one)]
-        if not patient:
+        if not patient or not self._could_fit(sequence, patient):
             return False
-        self.preempt(max(patient, key=lambda one: one.order), keep=True)
-        return True
+        for one in sorted(patient, key=lambda one: one.order, reverse=True):
+            self.preempt(one, keep=True)
+            if self._place(sequence):
+                return True
+        return False
+
+    def _could_fit(self, sequence: Sequence, patient: list[Sequence]) -> bool:
+        """Say whether a sequence might have room without these, which else gave way in vain."""
+        staying = [one for one in self.running if one not in patient]
+        if not staying:
+            return True
+        if sequence.is_alone:
+            return False
+        free = self._cache.num_free_cells + self._cache.num_kept_cells
+        free += sum(one.num_computed for one in patient)  # or less, where they share cells
+        known = max(
+            self._cache.find(sequence.tokens).length,
+            max((common for _, common in self._cache.leaders(sequence.tokens, 0)), default=0),
+        )
+        mine = len(sequence.tokens) - known + _room_to_grow(sequence)
+        return mine + sum(map(_still_needed, staying)) <= free
 
     # Prefixes that are being computed
 
@@ -174,10 +195,25 @@ class Placement:
                 leader is not None
                 and leader.order < sequence.order
                 and leader.is_batch <= sequence.is_batch
+                and self._is_soon(leader, sequence)
                 and (leader.num_computed <= common or self._cache.can_cut)
             ):
                 return leader, common
         return None, 0
+
+    def _is_soon(self, leader: Sequence, sequence: Sequence) -> bool:
+        """Say whether a leader's turn comes no later than the sequence's own would.
+
+        Within a client it is the older one's turn first. Another client's may have to wait for
+        whole prompts before it, while this one's share of each batch would go to others.
+        """
+        return leader.client_id == sequence.client_id or not any(
+            one.client_id == leader.client_id
+            and one.is_batch == leader.is_batch
+            and one.order < leader.order
+            and not one.is_decoding
+            for one in self.running
+        )
 
     def _follow(self, sequence: Sequence, leader: Sequence | None, num_common: int) -> None:
         self._num_following += (leader is not None) - (sequence.leader is not None)

@@ -20,12 +20,19 @@ def check_request(request: GenerateRequest, *, n_ctx: int, n_vocab: int) -> None
     Raises
     ------
     InvalidValueError
-        For an empty prompt, an unknown token, or a sampling setting out of range.
+        For an empty prompt, an unknown token, a sampling setting out of range, or a schema that
+        has not been turned into a grammar.
     ContextOverflowError
         For a prompt longer than the context; ``n_prompt``, ``n_ctx`` and ``excess`` are in its
         details.
     """
     request.sampling.check()
+    if request.sampling.constrained and request.grammar is None:
+        raise InvalidValueError(
+            "The request has a schema or a grammar in its settings, but not what became of it"
+            " (GenerateRequest.grammar): its reply would not follow it. Hand the checked grammar in"
+            " as well."
+        )
     tokens = request.prompt_tokens
     if not tokens:
         raise InvalidValueError("The prompt is empty: there is nothing to continue.")

@@ -3,7 +3,8 @@
 The rules:
 
 1. **Decodes first.** Every sequence that is writing its reply gets its one token in each batch, so
-   running streams never wait for a long prompt. If a batch is too small for all, they take turns.
+   running streams never wait for a long prompt. If a batch is too small for all, they take turns,
+   and so does one prompt with them.
 2. **Then prompts, in chunks**, in what is left of ``n_batch``: those that somebody is waiting for
    first, but an eighth for batch runs; shared equally between clients, and within a client the
    oldest first. While somebody reads along the chunks are kept short (`PrefillPace`), so that the
@@ -77,24 +78,38 @@ def plan_batch(
         chunks = [Chunk(sequence, sequence.num_computed, count)]
         return _with_drafts(chunks, room - count) if sequence.draft else chunks
     decoding = [sequence for sequence in ready if sequence.is_decoding]
-    if len(decoding) > room:
-        decoding = sorted(decoding, key=_turn)[:room]
+    prompts = [sequence for sequence in ready if not sequence.is_decoding]
+    if len(decoding) + bool(prompts) > room:
+        return _in_turns(decoding, prompts, room)
     chunks = [Chunk(sequence, sequence.num_computed, 1) for sequence in decoding]
     room -= len(chunks)
-    if len(decoding) < len(ready):
+    if prompts:
         watched = any(not sequence.is_batch for sequence in decoding)
-        prompts = [sequence for sequence in ready if not sequence.is_decoding]
         chunks += _prefill(prompts, min(room, prefill_limit) if watched else room)
         return chunks
     return _with_drafts(chunks, room) if any(one.draft for one in decoding) else chunks
 
 
+def _in_turns(decoding: ReadOnly[Sequence], prompts: ReadOnly[Sequence], room: int) -> list[Chunk]:
+    """Give a token each to those whose last one is longest ago; one prompt is among them."""
+    candidates = [*decoding, *_next_prompt(prompts)]
+    chosen = sorted(sorted(candidates, key=_turn)[:room], key=lambda one: not one.is_decoding)
+    return [Chunk(sequence, sequence.num_computed, 1) for sequence in chosen]
+
+
+def _next_prompt(prompts: ReadOnly[Sequence]) -> ReadOnly[Sequence]:
+    """Return the prompt whose turn it is, where there is room for a token of a single one."""
+    return [min(prompts, key=_turn)] if prompts else []
+
+
 def _prefill(prompts: ReadOnly[Sequence], room: int) -> list[Chunk]:
+    if room == 1:
+        return [Chunk(sequence, sequence.num_computed, 1) for sequence in _next_prompt(prompts)]
     waited_for = [sequence for sequence in prompts if not sequence.is_batch]
     batch = [sequence for sequence in prompts if sequence.is_batch]
     if not batch:
         return _share(waited_for, room)
-    chunks = _share(waited_for, room - max(1, room // 8)) if waited_for and room > 1 else []
+    chunks = _share(waited_for, room - max(1, room // 8)) if waited_for else []
     return chunks + _share(batch, room - sum(chunk.num_tokens for chunk in chunks))
 
 
@@ -138,8 +153,12 @@ def choose_victim(running: ReadOnly[Sequence]) -> Sequence | None:
 
 
 def is_patient(sequence: Sequence) -> bool:
-    """Say whether a sequence gives way to those that somebody is waiting for."""
-    return sequence.is_batch and sequence.num_preempted < PATIENCE
+    """Say whether a sequence gives way to those that somebody is waiting for.
+
+    One that is to be repeatable does not: what it wrote would be computed again as part of its
+    prompt, in larger batches, and its logits would differ in their last digits.
+    """
+    return sequence.is_batch and not sequence.is_alone and sequence.num_preempted < PATIENCE
 
 
 def _age(sequence: Sequence) -> int:

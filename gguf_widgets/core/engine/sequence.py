@@ -57,6 +57,8 @@ class Sequence:
         takes them over.
     num_preempted : int
         How often it was put back.
+    num_passed : int
+        How often another client's later request got a slot while this was first of its own.
     draft : list of int
         What it is guessed to go on with, for the next batch.
     """
@@ -79,6 +81,7 @@ class Sequence:
     leader: Sequence | None = None
     num_common: int = 0
     num_preempted: int = 0
+    num_passed: int = 0
     draft: list[int] = field(default_factory=list)
     ngrams: NgramIndex = field(default_factory=NgramIndex)
     sampler: Sampler | None = None

@@ -2,8 +2,9 @@
 
 Promises: requests that somebody is waiting for go before those of batch runs, but each eighth place
 goes to a batch run, so that nobody waits for ever; between clients the one that has been served
-least goes first; within a client, by arrival, and one that was put back before all. Nobody is
-passed over because a later, smaller request would fit.
+least goes first, but nobody is passed over more often than `MOST_PASSED` times; within a client, by
+arrival, and one that was put back before all. Nobody is passed over because a later, smaller
+request would fit.
 
 **Service** is counted in tokens, a written one as two of a prompt. A client that comes, or comes
 back, starts at the least that any other active client has: having been away earns nothing (the
@@ -21,6 +22,10 @@ __all__ = ["Service", "WaitingQueue"]
 
 # One place of so many goes to a batch run while others wait.
 BATCH_TURN = 8
+
+# After so many later requests of other clients it is a client's turn whatever it has had: beside
+# new clients that never stop coming, each of which has had nothing, it would wait for ever.
+MOST_PASSED = 64
 
 # Clients that are remembered for what they have had.
 _MAX_CLIENTS = 1000
@@ -108,9 +113,16 @@ class WaitingQueue:
             return self._first(batch)
         return self._first(waited_for) if waited_for else None
 
+    def next_waited_for(self) -> Sequence | None:
+        """Return the next of those that somebody is waiting for, whose turn it may not be."""
+        return self._first(self._queues[False]) if self._queues[False] else None
+
     def admitted(self, sequence: Sequence) -> None:
         """Take out the sequence that has got a slot."""
         self.remove(sequence)
+        for client, queue in self._queues[sequence.is_batch].items():
+            if client != sequence.client_id and queue[0].order < sequence.order:
+                queue[0].num_passed += 1
         others_wait = bool(self._queues[True])
         self._num_before_batch = (
             self._num_before_batch + 1 if others_wait and not sequence.is_batch else 0
@@ -128,7 +140,12 @@ class WaitingQueue:
         heads = [queue[0] for queue in clients.values()]
         return min(
             heads,
-            key=lambda one: (not one.num_preempted, self._service.had(one.client_id), one.order),
+            key=lambda one: (
+                not one.num_preempted,
+                one.num_passed < MOST_PASSED,
+                self._service.had(one.client_id),
+                one.order,
+            ),
         )
 
     def _queue(self, sequence: Sequence) -> deque[Sequence]:

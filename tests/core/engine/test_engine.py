@@ -241,3 +241,42 @@ def test_timings_add_up():
     assert t.total_s == pytest.approx(t.queue_s + t.prefill_s + t.decode_s)
     assert t.decode_tok_per_s == pytest.approx(4 / t.decode_s)
     assert t.prefill_tok_per_s == pytest.approx(40 / t.prefill_s)
+
+
+def test_a_lone_reply_that_fails_with_guesses_is_computed_again_without():
+    sizes = []
+
+    def fails_with_guesses(rows):
+        sizes.append(len(rows))
+        return Fault(-1) if 1 < len(rows) < 5 else None
+
+    engine = make(n_draft=3, script=lambda *_: 97, fault=fails_with_guesses)
+    engine._drafts.length = lambda _: 3
+    ask(engine, "x", [1] * 10, max_tokens=20)
+    assert run(engine)["x"][-1].reply.text == "a" * 20
+    assert 2 in sizes
+
+
+def test_guesses_there_is_no_room_for_do_not_end_a_reply():
+    engine = make(n_draft=3, script=lambda *_: 97)
+    engine._drafts.length = lambda _: 3
+    engine.backend._fault = lambda rows: Fault(1) if 1 < len(rows) < 5 else None
+    ask(engine, "x", [1] * 10, max_tokens=20)
+    assert run(engine, 100)["x"][-1].reply.text == "a" * 20
+
+
+@pytest.mark.parametrize("can_cut", [True, False])
+def test_prompts_come_to_their_end_though_others_never_stop_being_aborted(can_cut):
+    engine = make(n_batch=8, can_cut=can_cut)
+    ask(engine, "x", [5] * 100, max_tokens=5)
+    engine.step()
+    for number in range(40):
+        if number % 3 == 0:
+            engine.interrupt()
+        engine.step()
+    assert "x" not in engine._by_id
+
+
+def test_a_schema_that_nobody_turned_into_a_grammar_is_not_left_out_in_silence():
+    with pytest.raises(InvalidValueError, match="would not follow it"):
+        ask(make(), "x", [1], schema={"type": "integer"})

@@ -90,4 +90,6 @@ def test_cells_are_counted_as_sets_count_them(moves):
             (plain.idle.add if move == "i" else plain.idle.discard)(slot)
         assert cells.num_free == 40 - len(plain.held())
         assert cells.num_idle == len(plain.held() - plain.busy())
+        for n, end in ((slot, count), (other, 99)):
+            assert cells.num_idle_of(n, end) == len(set(plain.slots[n][:end]) - plain.busy())
         assert [cells.num_held(n) for n in range(4)] == [len(one) for one in plain.slots]

@@ -229,3 +229,21 @@ def test_what_the_model_would_say_anyway_is_not_changed_by_a_grammar_that_allows
     free = reply_to(engine, **settings)
     assert reply_to(engine, grammar="root ::= [^\\x00]*", **settings).text == free.text
     assert len(free.text) >= 40
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"min_tokens": 3}, "forbids every token other than its end"),
+        ({"ignore_eos": True}, "together forbid every token"),
+    ],
+)
+def test_settings_that_leave_no_token_are_told_and_what_is_forbidden_is_not_written(
+    engine, temperature, settings, message
+):
+    vocabulary = engine.backend.vocabulary
+    only_the_end = dict.fromkeys(set(range(vocabulary.n_vocab)) - vocabulary.eog, float("-inf"))
+    error = reply_to(engine, logit_bias=only_the_end, temperature=temperature, **settings)
+    assert message in error["message"]
+    assert reply_to(engine, logit_bias=only_the_end, temperature=temperature).text == ""

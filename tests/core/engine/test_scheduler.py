@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.sequences import sequence
@@ -47,7 +48,12 @@ def test_a_plan_keeps_to_every_limit(running, n_batch, free_cells, limit):
     # Decodes first, and all of them as far as they fit.
     decoding = [one for one in running if one.is_decoding]
     planned = [chunk.sequence for chunk in chunks if chunk.sequence.is_decoding]
-    assert len(planned) == min(len(decoding), room)
+    assert planned == [chunk.sequence for chunk in chunks[: len(planned)]]
+    if len(decoding) < room or len(decoding) == len(running):
+        assert len(planned) == min(len(decoding), room)
+    else:  # one prompt takes its turn with them
+        assert min(len(decoding), room) - len(planned) in (0, 1)
+        assert len(chunks) == room or not room
     prompts = [chunk for chunk in chunks if not chunk.sequence.is_decoding]
     if any(not one.is_batch for one in planned) and len(running) > 1:
         assert sum(chunk.num_tokens for chunk in prompts) <= limit
@@ -73,6 +79,20 @@ def test_decodes_take_turns_when_a_batch_is_too_small_for_all():
             chunk.sequence.last_step = step
         # Five sequences, two at a time: nobody waits for more than three steps.
         assert all(step - one.last_step < 3 for one in running) or step < 2
+
+
+@pytest.mark.parametrize("n_batch", [1, 2, 5])
+def test_a_prompt_is_computed_though_streams_could_fill_every_batch(n_batch):
+    running = [sequence(n, "a", 5, num_computed=4, num_output=1, batch=n > 2) for n in range(5)]
+    running += [sequence(5, "b", 20, batch=True), sequence(6, "b", 20)]
+    for step in range(200):
+        for chunk in scheduler.plan_batch(running, n_batch=n_batch, free_cells=99, prefill_limit=9):
+            chunk.sequence.last_step = step
+            if not chunk.sequence.is_decoding:
+                chunk.sequence.num_computed = min(19, chunk.start + chunk.num_tokens)
+    # With one token a step, six share two hundred; and people do not wait for a table's prompt.
+    assert [one.num_computed for one in running[5:]] == [19, 19]
+    assert all(200 - one.last_step <= 7 for one in running)
 
 
 def test_a_suspect_is_computed_alone():

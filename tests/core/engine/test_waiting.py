@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from support.sequences import sequence
 
-from gguf_widgets.core.engine.waiting import BATCH_TURN, Service, WaitingQueue
+from gguf_widgets.core.engine.waiting import BATCH_TURN, MOST_PASSED, Service, WaitingQueue
 
 
 @pytest.fixture
@@ -65,6 +65,20 @@ def test_people_go_before_tables_but_each_eighth_place_is_a_tables(service):
 def test_a_table_takes_every_place_nobody_else_wants(service):
     queue = queue_of(service, *(sequence(n, "table", 5, batch=True) for n in range(5)))
     assert [take(queue) for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
+def test_a_client_that_had_much_has_its_turn_though_new_ones_never_stop_coming(service):
+    queue = queue_of(service, sequence(0, "old", 5), sequence(1, "old", 5))
+    service.charge("old", 10_000, 0)
+    queue.add(sequence(2, "new 2", 5))
+    service._open["new 2"], service._had["new 2"] = 1, 0.0
+    order = []
+    for number in range(3, 3 + 3 * MOST_PASSED):
+        service.enter(f"new {number}")
+        queue.add(sequence(number, f"new {number}", 5))
+        order.append(take(queue))
+    assert order.index(0) == MOST_PASSED
+    assert order.index(1) == 2 * MOST_PASSED + 1  # it is counted anew for the next
 
 
 def test_thousands_of_clients_that_have_gone_are_forgotten(service):

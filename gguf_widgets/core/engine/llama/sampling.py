@@ -25,7 +25,7 @@ from gguf_widgets.core.engine import sampler
 from gguf_widgets.core.engine.backend import SamplerSpec
 from gguf_widgets.core.engine.llama.library import log
 from gguf_widgets.core.engine.llama.vocabulary import LlamaVocabulary
-from gguf_widgets.core.errors import DecodeError, GrammarError
+from gguf_widgets.core.errors import DecodeError, GrammarError, InvalidValueError
 
 __all__ = ["LlamaSampler", "Samplers", "log_probabilities"]
 
@@ -69,9 +69,23 @@ class Samplers:
         biases = {**self._vocabulary.suppressed, **sampling.logit_bias}
         if sampling.ignore_eos:
             biases.update(dict.fromkeys(self._vocabulary.facts.eog, float("-inf")))
+        if sum(bias == float("-inf") for bias in biases.values()) == self.n_vocab:
+            raise InvalidValueError(
+                "logit_bias, ignore_eos and the model's own file together forbid every token, so"
+                " there is nothing to write. Allow some."
+            )
         grammar = None if spec.grammar is None else self._grammar(spec.grammar)
         chain = LlamaSampler(self, grammar)
         self._open.add(chain)
+        try:
+            self._fill_chain(chain, spec, biases)
+        except BaseException:
+            chain.close()
+            raise
+        return chain
+
+    def _fill_chain(self, chain: LlamaSampler, spec: SamplerSpec, biases: dict[int, float]) -> None:
+        sampling = spec.sampling
         for name, arguments in sampler.plan(
             sampling, spec.seed, self._n_ctx, has_bias=bool(biases)
         ):
@@ -94,7 +108,6 @@ class Samplers:
         back = sampler.look_back(sampling, self._n_ctx)
         for token in spec.prompt_tokens[-back:] if back else ():
             chain.remember(token)
-        return chain
 
     def closed(self, chain: LlamaSampler) -> None:
         """Forget a chain that has been freed."""
@@ -178,7 +191,13 @@ class LlamaSampler:
             return int(lib.llama_sampler_sample(self._chain, self._context, row))
         shared = self._shared
         token, possible = self._apply(shared.fill(row, without_end=not may_end))
-        if self._grammar is not None and not (possible and shared.allows(self._grammar, token)):
+        if self._grammar is None:
+            if not possible:
+                raise DecodeError(
+                    "The reply has to go on (min_tokens), but logit_bias forbids every token other"
+                    " than its end. Allow some, or take min_tokens back."
+                )
+        elif not (possible and shared.allows(self._grammar, token)):
             self.num_refused += 1
             token = self._sample_allowed(row, may_end=may_end)
         lib.llama_sampler_accept(self._chain, token)
