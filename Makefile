@@ -7,6 +7,7 @@
 #   make PYTHON=/path/to/python3.12 dashboard     builds with a certain Python
 #   make dashboard ARGS="--port 9000"             hands arguments on
 #   make test ARGS="tests/core -k fit"            likewise, to pytest
+#   make bench ARGS=--quick                      likewise, to each benchmark
 
 VENV ?= .venv
 PYTHON ?=
@@ -54,7 +55,7 @@ bench: $(STAMPS)/bench
 	@missed=""; \
 	for script in tests/bench/bench_*.py; do \
 	    echo; echo "== $$script"; \
-	    $(BIN)/python "$$script" || missed="$$missed $$script"; \
+	    $(BIN)/python "$$script" $(ARGS) || missed="$$missed $$script"; \
 	done; \
 	test -z "$$missed" || { echo; echo "Failed, or missed their goal:$$missed"; exit 1; }
 

@@ -108,12 +108,14 @@ def main() -> int:
         + (", by CPU time" if chosen.busy else "")
     )
     results = Results("batch", chosen, conditions)
-    few = chosen.quick or chosen.tiny
-    slots, num_rows, num_alone = ([8], 12, 4) if few else ([8, 32], 32, 12)
-    table = Table("tiny" if chosen.tiny else "smollm2-135m", chosen, results)
+    if chosen.tiny:
+        Table("tiny", chosen, results).compare(4, NUM_SHARED, [2], num_alone=1, rounds=1)
+        return results.finish()
+    slots, num_rows, num_alone = ([8], 12, 4) if chosen.quick else ([8, 32], 32, 12)
+    table = Table("smollm2-135m", chosen, results)
     for num_shared in (0, NUM_SHARED):
         table.compare(num_rows, num_shared, slots, num_alone=num_alone, rounds=chosen.rounds)
-    if not few:
+    if not chosen.quick:
         Table("qwen2.5-0.5b", chosen, results).compare(16, 0, [8], num_alone=3, rounds=1)
     return results.finish()
 

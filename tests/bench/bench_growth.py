@@ -119,7 +119,10 @@ def main() -> int:
     )
     results = Results("growth", chosen, conditions)
     growth = Growth("tiny" if chosen.tiny else "smollm2-135m", chosen, results)
-    if chosen.quick or chosen.tiny:
+    if chosen.tiny:
+        growth.sequences({1: 1, 8: 8})
+        growth.shared((64,), 8)
+    elif chosen.quick:
         growth.sequences({1: 2, 8: 16})
         growth.shared((0, 256), 16)
     else:

@@ -130,11 +130,11 @@ def main() -> int:
                 count = f"{len(times)} rounds"
                 print(f"{name:26} {clock * 1000:8.1f} ms {processor * 1000:8.1f} ms   ({count})")
         mine, peer = median(runs[OURS]), median(runs[PEER])
+        made = f"reading a header with {num_tokens:,} tokens"
+        what = made if chosen.file is None else f"reading the header of {path.name}"
         results.add(
             Finding(
-                what=f"reading a header with {num_tokens:,} tokens"
-                if chosen.file is None
-                else path.name,
+                what=what,
                 ours=f"{mine.processor * 1000:.1f} ms",
                 peer=f"`{PEER}` {peer.processor:.1f} s",
                 reading=f"the peer takes {peer.processor / mine.processor:.0f} times as long",

@@ -9,6 +9,7 @@ peer that is not installed is named, with the line that installs it. Leaves to o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import statistics
@@ -96,7 +97,11 @@ class Runner:
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
-        self._read()  # "ready"
+        try:
+            self._read()  # "ready"
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, work: Work) -> Outcome:
         """Let it compute; it has to write exactly what was asked, unless a schema says when."""
@@ -107,8 +112,9 @@ class Runner:
             **self._changes,
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(work) + b"\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # why it ended is told by what is read
+            self._process.stdin.write(msgspec.json.encode(work) + b"\n")
+            self._process.stdin.flush()
         outcome = msgspec.json.decode(self._read(), type=Outcome)
         wanted = len(work.prompts) * work.num_new
         # llama_cpp.Llama goes on until the last character is whole.
@@ -122,7 +128,8 @@ class Runner:
     def close(self) -> None:
         """End the process."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(30)
         except subprocess.TimeoutExpired:

@@ -18,15 +18,18 @@ from pathlib import Path
 import msgspec
 import psutil
 
-__all__ = ["RESULTS", "Finding", "Machine", "Results", "Saved", "this_machine"]
+__all__ = ["QUIET", "RESULTS", "Finding", "Machine", "Results", "Saved", "this_machine"]
 
 RESULTS = Path(__file__).with_name("cache") / "results"
+
+# Cores that may be busy with other things before figures are called rough.
+QUIET = 0.3
 
 PACKAGES = ("llama-cpp-python", "xllamacpp", "ipywidgets", "gguf", "numpy")
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """Where it was measured. `load` is how many programs were at work before it began."""
+    """Where it was measured; `busy_cores` by other programs, just before it began."""
 
     processor: str
     num_cores: int
@@ -34,7 +37,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     system: str
     python: str
     versions: dict[str, str]
-    load: float
+    busy_cores: float
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,12 +95,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of results."""
+    """A file of results; `mode` is "full" or the option that made less of it."""
 
     name: str
     when: str
     machine: Machine
-    judged: bool
+    mode: str
     conditions: str
     findings: list[Finding]
 
@@ -118,8 +121,9 @@ class Results:
     def __init__(self, name: str, options: argparse.Namespace, conditions: str = "") -> None:
         self._name = name
         self._folder: Path = options.results
-        # A model of 300 tokens says nothing about speed.
-        self._judged: bool = not options.tiny
+        modes = ("tiny", "busy", "quick")
+        self._mode = next((mode for mode in modes if getattr(options, mode)), "full")
+        self._judged = self._mode != "tiny"  # such a model says nothing about speed
         self._conditions = conditions
         self._machine = this_machine()
         self._findings: list[Finding] = []
@@ -140,7 +144,7 @@ class Results:
             name=self._name,
             when=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=self._machine,
-            judged=self._judged,
+            mode=self._mode,
             conditions=self._conditions,
             findings=self._findings,
         )
@@ -172,7 +176,7 @@ def this_machine() -> Machine:
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         versions=versions,
-        load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else 0.0,
+        busy_cores=round(psutil.cpu_percent(interval=0.5) * (os.cpu_count() or 1) / 100, 1),
     )
 
 
@@ -190,9 +194,9 @@ def _describe(machine: Machine) -> str:
         f"{machine.processor}, {machine.num_cores} cores, {machine.memory_gb:g} GB,"
         f" Python {machine.python}"
     )
-    if machine.load > 0.5:
+    if machine.busy_cores > QUIET:
         text += (
-            f"\nOther programs are at work (load {machine.load:g}): the figures are too low"
-            " and the ratios rough."
+            f"\nOther programs keep {machine.busy_cores:g} cores busy: the figures are too low and"
+            " the ratios rough."
         )
     return text
