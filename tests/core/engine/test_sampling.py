@@ -247,3 +247,17 @@ def test_settings_that_leave_no_token_are_told_and_what_is_forbidden_is_not_writ
     error = reply_to(engine, logit_bias=only_the_end, temperature=temperature, **settings)
     assert message in error["message"]
     assert reply_to(engine, logit_bias=only_the_end, temperature=temperature).text == ""
+
+
+def test_whatever_a_sampler_does_to_the_candidates_the_next_token_has_all_of_them(engine):
+    """XTC moves the start of the array: what lies before it has to be there again."""
+    settings = OPEN | {"xtc_probability": 1.0, "xtc_threshold": 0.001, "max_tokens": 100}
+    for seed in range(8):
+        reply = reply_to(engine, seed=seed, grammar="root ::= [a-z]+", **settings)
+        assert reply.text.islower(), reply
+        # Two ways to the same: llama.cpp's own array without the end, and the engine's.
+        theirs, ours = (
+            reply_to(engine, seed=seed, repeatable=True, **settings, **one)
+            for one in ({"ignore_eos": True}, {"min_tokens": 100})
+        )
+        assert ours.text == theirs.text

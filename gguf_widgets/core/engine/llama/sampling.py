@@ -55,9 +55,8 @@ class Samplers:
         self._grammars: OrderedDict[str, Any] = OrderedDict()
         self._ids = np.arange(self.n_vocab, dtype=np.int32)
         self._entries = np.zeros(self.n_vocab, _ENTRY)
-        self._candidates = lib.llama_token_data_array(
-            data=self._entries.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
-        )
+        self._start = self._entries.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
+        self._candidates = lib.llama_token_data_array(data=self._start)
         self._one = np.zeros(1, _ENTRY)
         self._single = lib.llama_token_data_array(
             data=self._one.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
@@ -130,6 +129,7 @@ class Samplers:
         entries["logit"] = np.ctypeslib.as_array(logits, (self.n_vocab,))
         if without_end:
             entries["logit"][self.eog] = -np.inf
+        candidates.data = self._start  # XTC moves it past what it leaves out
         candidates.size, candidates.selected, candidates.sorted = self.n_vocab, -1, False
         return candidates
 
