@@ -28,10 +28,10 @@ def normal(name: str) -> str:
 
 
 def parsed(requirements: list[str]) -> dict[str, frozenset[str]]:
-    """Turn ["A_b>=1,<2"] into {"a-b": {">=1", "<2"}}."""
+    """Turn ["A_b[c]>=1,<2"] into {"a-b": {">=1", "<2"}}."""
     found: dict[str, frozenset[str]] = {}
     for requirement in requirements:
-        match = re.fullmatch(r"([\w.-]+?)\s*((?:[<>=!~].*)?)", requirement.strip())
+        match = re.fullmatch(r"([\w.-]+?)(?:\[[\w,]+\])?\s*((?:[<>=!~].*)?)", requirement.strip())
         assert match, f"cannot read {requirement!r}"
         name = normal(match[1])
         assert name not in found, f"{name} is there twice"

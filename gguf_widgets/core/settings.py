@@ -17,6 +17,7 @@ import msgspec
 
 from gguf_widgets.core.config import expanded
 from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.schema_input import to_schema
 
 __all__ = ["KV_TYPES", "LoadSettings", "SamplingSettings", "Value"]
 
@@ -146,10 +147,15 @@ class SamplingSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @classmethod
     def from_keywords(cls, **keywords: Any) -> Self:
-        """Do what the base does; a single string may be given for a tuple of strings."""
+        """Do what the base does; a single string may be given for a tuple of strings.
+
+        A schema may be a dict or a pydantic model; see `schema_input.to_schema`.
+        """
         for name in ("stop", "dry_breakers"):
             if isinstance(keywords.get(name), str):
                 keywords[name] = (keywords[name],)
+        if keywords.get("schema") is not None:
+            keywords["schema"] = to_schema(keywords["schema"])
         return super().from_keywords(**keywords)
 
     def check(self) -> None:

@@ -34,7 +34,7 @@ from gguf_widgets.core.engine.backend import (
 )
 from gguf_widgets.core.engine.demo_replies import demo_script
 from gguf_widgets.core.engine.embedding_backend import Embedder
-from gguf_widgets.core.errors import InvalidValueError, ModelLoadError
+from gguf_widgets.core.errors import InvalidValueError, ModelLoadError, UnsupportedByModelError
 from gguf_widgets.core.types import LoadSettings, ModelInfo
 
 __all__ = ["BOS", "EOS", "IM_END", "IM_START", "Fault", "Script", "ScriptedBackend", "demo_info"]
@@ -298,7 +298,18 @@ class ScriptedBackend:
             self._cells[slot].append(cell)
 
     def new_sampler(self, spec: SamplerSpec) -> ScriptedSampler:
-        """See `Backend.new_sampler`; the settings change nothing about a script."""
+        """See `Backend.new_sampler`; the settings change nothing about a script.
+
+        Raises
+        ------
+        UnsupportedByModelError
+            For a schema or a grammar, which a prepared answer does not follow.
+        """
+        if spec.grammar is not None:
+            raise UnsupportedByModelError(
+                "Demo mode has prepared answers only, which follow no schema or grammar. Leave it"
+                " out, or install llama-cpp-python and load a model."
+            )
         self.num_open_samplers += 1
         return ScriptedSampler(self, len(spec.prompt_tokens))
 
