@@ -4,7 +4,8 @@
 
 Each is a process of its own with the same model, threads and prompts, writes the same number of
 tokens greedily, and has its turn in each round with rows that nobody has seen before. First the
-rows have nothing in common, then their first 256 tokens, as rows of a template have.
+rows have nothing in common, then their first 256 tokens, as rows of a template have. The peers'
+own speeds for one row after another tell how their builds of llama.cpp compare.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
@@ -26,6 +28,23 @@ NUM_OWN, NUM_NEW, NUM_SHARED = 64, 48, 256
 PEER = "xllamacpp"
 # More than 1 with nothing shared; with a shared beginning, by slots.
 GOAL_LLAMA, GOALS_SHARED = 1.7, {8: 1.8, 32: 3.0}
+
+
+class Entry(NamedTuple):
+    """One contestant; who takes its rows one by one is given only some of them."""
+
+    name: str
+    kind: str
+    n_slots: int
+    num_rows: int | None = None
+
+
+class Comparison(NamedTuple):
+    """How many times as fast one is as the other is to be."""
+
+    name: str
+    other: str
+    goal: float | None
 
 
 class Table:
@@ -46,29 +65,13 @@ class Table:
         """Let all compute rows that have `num_shared` tokens in common."""
         what = f"{num_shared} shared prompt tokens" if num_shared else "nothing shared"
         print(f"{what}, {num_rows} rows")
-        label = self._shape
-        names = {count: f"our engine, {count} slots" for count in slots}
-        worker, alone = (
-            f"through gguf_widgets.load, {slots[0]} slots",
-            "llama_cpp.Llama, one by one",
-        )
+        entries, comparisons = _programme(slots, num_shared > 0, num_alone)
         with contextlib.ExitStack() as stack:
-
-            def start(name: str, kind: str, n_slots: int, num_rows: int | None = None) -> Runner:
-                setup = Setup(
-                    path=self._model.path,
-                    n_slots=n_slots,
-                    n_row=num_shared + NUM_OWN + NUM_NEW,
-                    n_shared=num_shared,
-                    n_threads=self._chosen.threads,
-                )
-                return stack.enter_context(Runner(name, kind, setup, num_rows=num_rows))
-
-            runners = [start(names[count], "engine", count) for count in slots]
-            runners.append(start(worker, "worker", slots[0]))
-            if self._with_peer:
-                runners += [start(f"{PEER}, {count} slots", PEER, count) for count in slots]
-            runners.append(start(alone, "llama", 1, num_alone))
+            runners = [
+                stack.enter_context(Runner(one.name, one.kind, setup, num_rows=one.num_rows))
+                for one, setup in ((one, self._setup(one, num_shared)) for one in entries)
+                if one.kind != PEER or self._with_peer
+            ]
             turns = Turns(runners, busy=self._chosen.busy)
             turns.take(
                 rounds,
@@ -76,29 +79,57 @@ class Table:
                     num_rows, num_own=NUM_OWN, num_new=NUM_NEW, num_shared=num_shared, seed=number
                 ),
             )
-        for count in slots:
-            goal = GOALS_SHARED.get(count) if num_shared else 1.0
-            self._found(turns, names[count], f"{PEER}, {count} slots", f"{label}, {what}", goal)
-        goal = None if num_shared else GOAL_LLAMA
-        self._found(turns, names[slots[0]], alone, f"{label}, {what}", goal)
-        self._found(turns, worker, names[slots[0]], f"{label}, {what}", None)
+        for comparison in comparisons:
+            self._results.add(self._finding(turns, comparison, f"{self._shape}, {what}"))
 
-    def _found(self, turns: Turns, ours: str, other: str, what: str, goal: float | None) -> None:
-        if other.startswith(PEER) and not self._with_peer:
-            self._results.add(Finding(what=f"{what}: {ours}", ours="", peer=PEER, goal=goal))
-            return
-        ratio = turns.ratio(ours, other)
-        self._results.add(
-            Finding(
-                what=f"{what}: {ours}",
-                ours=f"{turns.rows_per_s(ours):.2f} rows/s",
-                peer=f"{other}: {turns.rows_per_s(other):.2f}",
-                reading=f"{ratio:.2f} times as fast as {other}",
-                ratio=ratio,
-                goal=goal,
-                strict=goal == 1.0,
-            )
+    def _setup(self, entry: Entry, num_shared: int) -> Setup:
+        return Setup(
+            path=self._model.path,
+            n_slots=entry.n_slots,
+            n_row=num_shared + NUM_OWN + NUM_NEW,
+            n_shared=num_shared,
+            n_threads=self._chosen.threads,
         )
+
+    def _finding(self, turns: Turns, comparison: Comparison, what: str) -> Finding:
+        name, other, goal = comparison
+        if not (turns.has(name) and turns.has(other)):
+            return Finding(what=f"{what}: {name}", ours="", peer=PEER, goal=goal)
+        ratio = turns.ratio(name, other)
+        return Finding(
+            what=f"{what}: {name}",
+            ours=f"{turns.rows_per_s(name):.2f} rows/s",
+            peer=f"{other}: {turns.rows_per_s(other):.2f}",
+            reading=f"{ratio:.2f} times as fast as {other}",
+            ratio=ratio,
+            goal=goal,
+            strict=goal == 1.0,
+        )
+
+
+def _programme(
+    slots: list[int], with_shared: bool, num_alone: int
+) -> tuple[list[Entry], list[Comparison]]:
+    """Return who takes part, and who is compared with whom."""
+    worker = Entry(f"through gguf_widgets.load, {slots[0]} slots", "worker", slots[0])
+    llama = Entry("llama_cpp.Llama, one by one", "llama", 1, num_alone)
+    ours = {count: Entry(f"our engine, {count} slots", "engine", count) for count in slots}
+    theirs = {count: Entry(f"{PEER}, {count} slots", PEER, count) for count in slots}
+    entries = [*ours.values(), worker, *theirs.values(), llama]
+    first = ours[slots[0]].name
+    comparisons = [
+        Comparison(
+            ours[count].name, theirs[count].name, GOALS_SHARED.get(count) if with_shared else 1.0
+        )
+        for count in slots
+    ]
+    comparisons.append(Comparison(first, llama.name, None if with_shared else GOAL_LLAMA))
+    comparisons.append(Comparison(worker.name, first, None))
+    if not with_shared:
+        alone = Entry(f"{PEER}, one by one", PEER, 1, num_alone)
+        entries.append(alone)
+        comparisons.append(Comparison(alone.name, llama.name, None))
+    return entries, comparisons
 
 
 def main() -> int:
@@ -109,7 +140,7 @@ def main() -> int:
     )
     results = Results("batch", chosen, conditions)
     if chosen.tiny:
-        Table("tiny", chosen, results).compare(4, NUM_SHARED, [2], num_alone=1, rounds=1)
+        Table("tiny", chosen, results).compare(4, 0, [2], num_alone=1, rounds=1)
         return results.finish()
     slots, num_rows, num_alone = ([8], 12, 4) if chosen.quick else ([8, 32], 32, 12)
     table = Table("smollm2-135m", chosen, results)

@@ -254,9 +254,10 @@ class XllamacppServer:
     """llama.cpp's own server inside this process, as xllamacpp's wheel has it.
 
     As it does best here: a call for each row from a thread of its own, so that continuous batching
-    keeps all slots busy; ``cache_prompt`` on, so that a slot keeps what its next row begins with;
-    and a KV cache for each slot, since with a unified one the attention of each row goes over the
-    cells of all.
+    keeps all slots busy; ``cache_prompt`` on, so that a slot keeps what its next row begins with
+    (what another slot has computed it cannot take over); a KV cache for each slot, since with a
+    unified one the attention of each row goes over the cells of all; and no copies in main memory
+    of what slots have held, which nobody asks for again.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -269,6 +270,7 @@ class XllamacppServer:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = setup.n_threads
         params.cont_batching = params.cache_prompt = True
         params.kv_unified = False
+        params.cache_ram_mib = 0
         params.fit_params = False  # it may not change what it is told
         params.verbosity = 0
         self._server = xllamacpp.Server(params)
@@ -280,6 +282,7 @@ class XllamacppServer:
                 "prompt": prompt,
                 "max_tokens": work.max_tokens,
                 "temperature": 0,
+                "top_k": 1,  # the same token, and less to sort
                 "cache_prompt": True,
             }
             if work.schema is not None:

@@ -194,6 +194,10 @@ class Turns:
         for name in self._outcomes:
             print(f"  {name:40} {self.rows_per_s(name):8.2f} rows/s", flush=True)
 
+    def has(self, name: str) -> bool:
+        """Say whether somebody of this name took part."""
+        return name in self._outcomes
+
     def outcomes(self, name: str) -> list[Outcome]:
         """Return what came of one's turns."""
         return self._outcomes[name]
