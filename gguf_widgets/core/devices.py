@@ -25,7 +25,7 @@ import msgspec
 
 from gguf_widgets.core.errors import DeviceQueryError, InvalidValueError, MissingDependencyError
 
-__all__ = ["Device", "DeviceKind", "devices"]
+__all__ = ["Device", "DeviceKind", "devices", "graphics_cards"]
 
 DeviceKind = Literal["cpu", "gpu", "accel", "other"]
 
@@ -35,6 +35,10 @@ _KINDS: dict[int, DeviceKind] = {0: "cpu", 1: "gpu", 2: "gpu", 3: "accel"}
 _INTEGRATED = 2
 
 _MARK = b"gguf-widgets-devices:"
+
+# ggml's parts that are no graphics backend: the processor's (one for each kind of it), linear
+# algebra on the processor, and machines elsewhere.
+_NO_CARDS = ("base", "blas", "cpu", "rpc")
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +91,29 @@ def devices(timeout_s: float = 30.0) -> list[Device]:
         raise InvalidValueError(f"timeout_s is {timeout_s}; it must be above 0 and up to 3600.")
     _library_folders()  # the common fault is found here, without starting anything
     return _run([sys.executable, "-P", "-m", "gguf_widgets.core.devices"], timeout_s)
+
+
+def graphics_cards(timeout_s: float = 30.0) -> list[Device]:
+    """Return the graphics cards that ggml can compute on; see `devices`.
+
+    Where llama.cpp was compiled without any, nothing is asked and no time spent.
+    """
+    if not _may_use_cards(_library_folders()):
+        return []
+    return [device for device in devices(timeout_s) if device.kind == "gpu"]
+
+
+def _may_use_cards(folders: Sequence[Path]) -> bool:
+    """Say whether the library has a part for some graphics card, as its files are named."""
+    for folder in folders:
+        parts = {
+            path.name.removeprefix("lib").removeprefix("ggml-")
+            for path in folder.glob("*ggml-*")
+            if path.name.startswith(("ggml-", "libggml-"))
+        }
+        if parts:
+            return any(not part.startswith(_NO_CARDS) for part in parts)
+    return True  # everything is in one file, or nothing is there: asking tells
 
 
 def _run(command: Sequence[str], timeout_s: float) -> list[Device]:

@@ -21,24 +21,23 @@ from typing import Any, Self
 from gguf_widgets.core import demo_mode
 from gguf_widgets.core.demo_mode import demo_reason
 from gguf_widgets.core.errors import (
-    GgufWidgetsError,
     InvalidValueError,
     LoadCancelledError,
     MissingDependencyError,
     ModelFileError,
     ModelLoadError,
     ModelUnloadedError,
-    NotEnoughMemoryError,
     WorkerDiedError,
 )
 from gguf_widgets.core.library import DEMO_NAME, ModelLibrary
+from gguf_widgets.core.load_judge import Judge
 from gguf_widgets.core.loaded_models import LoadedModels
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.types import LoadSettings
 from gguf_widgets.core.worker import registry
 from gguf_widgets.core.worker.client import Progress
 from gguf_widgets.core.worker.link import WorkerLink
-from gguf_widgets.core.worker.spec import WorkerSpec, file_identity, printable
+from gguf_widgets.core.worker.spec import file_identity, printable
 from gguf_widgets.core.workers import WorkerList, workers
 
 __all__ = ["ModelManager", "default_manager", "demo_reason", "load"]
@@ -214,13 +213,20 @@ class ModelManager:
     ) -> Model:
         requested = settings.replace(chat_template=None)
         with self._link_for(path, backend, requested, force=force) as link:
+            judge = link.prepare
+            assert isinstance(judge, Judge)  # noqa: S101 - what `_link_for` gives it
             try:
                 link.client(on_progress)
             except LoadCancelledError:
+                judge.given_up()
                 raise
             except (ModelLoadError, WorkerDiedError) as error:
-                _look_again(path, backend, requested, error)
+                judge.failed(error)
                 raise
+            except BaseException:
+                judge.given_up()
+                raise
+            judge.loaded(link.ready)
             return self._model_of(link, name_or_path, path, settings.chat_template)
 
     @contextmanager
@@ -233,18 +239,15 @@ class ModelManager:
         must not take away what another one gets.
         """
         key = (file_identity(path, backend, requested.lora), requested)
-
-        def prepare() -> WorkerSpec:
-            return _judge(path, backend, requested, force=force)
-
+        judge = Judge(path, backend, requested, force=force)
         with self._lock:
             link = self._links.get(key)
             if link is None or link.closed:
                 link = self._links[key] = WorkerLink(
-                    os.fspath(path), backend, requested, prepare, keep_alive_s=self._keep_alive_s
+                    os.fspath(path), backend, requested, judge, keep_alive_s=self._keep_alive_s
                 )
             elif force:
-                link.prepare = prepare
+                link.prepare = judge
             self._loads[link] += 1
         try:
             yield link
@@ -315,56 +318,6 @@ def _name_of(name_or_path: str | os.PathLike[str], path: Path) -> str:
     text = os.fspath(name_or_path)
     is_path = isinstance(name_or_path, os.PathLike) or os.sep in text or text.endswith(".gguf")
     return printable(path.stem) if is_path else text
-
-
-def _judge(path: Path, backend: str, requested: LoadSettings, *, force: bool) -> WorkerSpec:
-    """Look at the file and the memory; return what a worker is to load.
-
-    Raises
-    ------
-    ModelFileError, NotEnoughMemoryError
-    """
-    if backend == "scripted":
-        reason = demo_reason() or "This is the scripted backend: prepared answers, no model."
-        return WorkerSpec(
-            path=os.fspath(path),
-            backend=backend,
-            requested=requested,
-            chosen=requested,
-            notes=(f"Demo mode. {reason}",),
-        )
-    from gguf_widgets.core import fit, gguf  # Not needed to join a worker.
-
-    header = gguf.read_header(path)
-    gguf.check_is_model(header)
-    for adapter, _ in requested.lora:
-        gguf.check_is_adapter(gguf.read_header(adapter), header)
-    chosen, notes = fit.choose_settings(header, requested)
-    if not force:
-        fit.check_fits(header, chosen)
-    return WorkerSpec(
-        path=os.fspath(path),
-        backend=backend,
-        requested=requested,
-        chosen=chosen,
-        notes=tuple(notes),
-    )
-
-
-def _look_again(path: Path, backend: str, requested: LoadSettings, error: GgufWidgetsError) -> None:
-    """After a failed loading, say what is wrong with file or memory if that is the better reason.
-
-    The file may have vanished, or have been replaced, since it was judged; and with `force` nobody
-    asked whether there is enough memory.
-    """
-    try:
-        _judge(path, backend, requested, force=False)
-    except ModelFileError as reason:
-        raise reason from error
-    except NotEnoughMemoryError as reason:
-        raise NotEnoughMemoryError(
-            f"{reason.message} (Loading it failed: {error.message})", **reason.details
-        ) from error
 
 
 def _new_locks_in_child() -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.gguf_writer import Tensor, Typed, header_bytes, model_bytes, model_entries
-from support.tiny_model import write_tiny_model
 
 from gguf_widgets.core import fit, fit_machine
 from gguf_widgets.core.errors import InvalidValueError, NotEnoughMemoryError
@@ -23,7 +18,6 @@ from gguf_widgets.core.types import LoadSettings
 from gguf_widgets.demo import demo_model_path
 
 GB = 10**9
-REPOSITORY = Path(__file__).parents[2]
 
 
 def header(folder: Path, weights: int = 4 * GB, **changes: Typed) -> GgufHeader:
@@ -60,35 +54,34 @@ def test_the_cache_is_counted_layer_by_layer(tmp_path: Path) -> None:
     assert estimate(wide, settings).kv_bytes == per_token * 4096 * 3 // 2
 
 
-def test_less_certain_estimates_say_so(tmp_path: Path) -> None:
-    assert estimate(header(tmp_path), LoadSettings()).notes == ()
-    sliding = header(tmp_path, llama__attention__sliding_window=Typed("uint32", 1024))
-    assert "sliding window" in estimate(sliding, LoadSettings()).notes[0]
-    state = write_tiny_model(tmp_path / "mamba.gguf", architecture="mamba")
-    need = estimate(read_header(state), LoadSettings())
-    assert "running state" in need.notes[0]
-    assert need.kv_bytes > 0
-
-
 def test_what_does_not_fit_is_refused_with_the_numbers_and_what_would(tmp_path: Path) -> None:
     model = header(tmp_path)
     settings = LoadSettings(n_ctx=32768)
     need = estimate(model, settings)
     assert check_fits(model, settings, free_bytes=need.total_bytes) == need
     with pytest.raises(NotEnoughMemoryError) as caught:
-        check_fits(model, settings, free_bytes=int(6.1 * GB))
+        check_fits(model, settings, free_bytes=int(7.1 * GB))
     error = caught.value
-    fitting = error.details["fitting_n_ctx"]
-    assert error.message == (
-        "This model needs 8.6 GB and 6.1 GB is free. It would fit with a context of "
-        f"{fitting:,} tokens instead of 32,768."
+    assert error.message.startswith("This model needs 8.6 GB and 7.1 GB is free. It would fit with")
+    assert (
+        "its KV cache in 8 bits (type_k='q8_0', type_v='q8_0'; 6.5 GB), or with a" in error.message
     )
-    check_fits(model, settings.replace(n_ctx=fitting), free_bytes=int(6.1 * GB))
+    assert error.details["needed_bytes"] == need.total_bytes
+    assert error.details["free_bytes"] == int(7.1 * GB)
+    assert json.loads(json.dumps(error.details)) == error.details
+    fitting = error.details["fitting_n_ctx"]
+    assert f"a context of {fitting:,} tokens instead of 32,768" in error.message
+    check_fits(model, settings.replace(n_ctx=fitting), free_bytes=int(7.1 * GB))
     with pytest.raises(NotEnoughMemoryError):
-        check_fits(model, settings.replace(n_ctx=fitting + 256), free_bytes=int(6.1 * GB))
+        check_fits(model, settings.replace(n_ctx=fitting + 256), free_bytes=int(7.1 * GB))
+    for option in error.details["options"]:
+        changed = settings.replace(**option["changes"])
+        assert (
+            check_fits(model, changed, free_bytes=int(7.1 * GB)).total_bytes
+            == option["total_bytes"]
+        )
     with pytest.raises(NotEnoughMemoryError, match="choose a smaller model"):
         check_fits(model, settings, free_bytes=GB)
-    check_fits(model, settings, free_bytes=GB, device_bytes=8 * GB)
 
 
 def test_the_demo_fits_any_normal_machine() -> None:
@@ -204,67 +197,6 @@ def test_a_containers_limits_count(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_this_machine_gives_sensible_answers() -> None:
     assert 0 < free_memory() < 2**50
     assert 1 <= usable_cores() <= 4096
-
-
-# What llama.cpp itself says it allocates, asked in a process of its own.
-MEASURE = """
-import ctypes, json, re, sys
-import llama_cpp as lib
-path, options = sys.argv[1], json.loads(sys.argv[2])
-lines = []
-@lib.llama_log_callback
-def log(level, text, data):
-    lines.append(text.decode("utf-8", "replace"))
-lib.llama_log_set(log, ctypes.c_void_p(0))
-lib.llama_backend_init()
-model = lib.llama_model_load_from_file(path.encode(), lib.llama_model_default_params())
-params = lib.llama_context_default_params()
-params.kv_unified = params.swa_full = True
-for name, value in options.items():
-    setattr(params, name, value)
-params.n_outputs_max = params.n_seq_max
-assert lib.llama_init_from_model(model, params)
-sizes = re.findall(r"(KV|RS|compute|output)\\s+buffer size\\s*=\\s*([\\d.]+) MiB", "".join(lines))
-total = {}
-for kind, size in sizes:
-    total[kind] = total.get(kind, 0) + float(size) * 2**20
-print(json.dumps(total))
-"""
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed"
-)
-@pytest.mark.parametrize("architecture", ["llama", "gemma2", "mamba"])
-@pytest.mark.parametrize("flash_attn", [True, False])
-def test_the_estimate_is_close_to_what_llama_cpp_allocates(
-    architecture: str, flash_attn: bool, tmp_path: Path
-) -> None:
-    path = write_tiny_model(tmp_path / "tiny.gguf", architecture=architecture, n_ctx_train=8192)
-    chosen, _ = choose_settings(
-        read_header(path), LoadSettings(flash_attn=flash_attn), free_bytes=8 * GB, n_cores=1
-    )
-    options = {
-        name: getattr(chosen, name) for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max")
-    }
-    options["flash_attn_type"] = int(flash_attn)
-    run = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(path), json.dumps(options)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    told: dict[str, Any] = json.loads(run.stdout)
-    need = estimate(read_header(path), chosen)
-    mib = 2**20
-    kept = told.get("KV", 0) + told.get("RS", 0)
-    assert kept <= need.kv_bytes + 0.1 * mib
-    assert need.kv_bytes <= 1.1 * kept + mib
-    buffers = told["compute"] + told["output"]
-    assert buffers <= need.compute_bytes - fit.WORKER_BYTES + mib
-    assert need.compute_bytes - fit.WORKER_BYTES <= 1.5 * buffers + 8 * mib
 
 
 def test_the_shape_alone_never_breaks_the_estimate(tmp_path: Path) -> None:

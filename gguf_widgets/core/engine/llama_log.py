@@ -1,8 +1,8 @@
 """What llama.cpp says while it works: into Python's logging, and remembered while a model loads.
 
 Promises: warnings and errors reach the logger "gguf_widgets.llama" (the worker's stderr is a log
-file); the reason why a load failed can be asked for. Leaves to others: handing the callback to
-llama.cpp (`llama/library.py`).
+file); the reason why a load failed can be asked for, and the sizes of the buffers that were made.
+Leaves to others: handing the callback to llama.cpp (`llama/library.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ _logger = logging.getLogger("gguf_widgets.llama")
 _LOAD_ERROR = re.compile(r"^\w+: error loading model: (.+)$")
 _WITH_FUNCTION = re.compile(r"^[\w:~<>]+: (.+)$")
 
+# The first words about a model.
+_NEXT_MODEL = "llama_model_loader: loaded meta data"
+# "load_tensors:   CPU_Mapped model buffer size =   166.38 MiB": there is no function that tells.
+_BUFFER = re.compile(r"^\w+:\s+(\S+)\s+([\w ]+?)\s+buffer size\s*=\s*([\d.]+) MiB$")
+# These are made anew, and larger, in place of the ones before.
+_REPLACED = ("compute", "output")
+
 
 class LlamaLog:
     """Takes llama.cpp's log messages, one call for each.
@@ -43,6 +50,7 @@ class LlamaLog:
         self.expects_abort = False
         self._errors: deque[str] = deque(maxlen=20)
         self._flash_attention = False
+        self._buffers: dict[str, int] = {}
         self._level = _INFO
 
     def take(self, level: int, text: bytes) -> None:
@@ -64,11 +72,29 @@ class LlamaLog:
             self._errors.append(line)
         elif line.endswith("Flash Attention enabled"):
             self._flash_attention = True
+        elif line.startswith(_NEXT_MODEL):
+            self._buffers = {}
+        elif line.endswith(" MiB"):
+            self._take_buffer(line)
+
+    def _take_buffer(self, line: str) -> None:
+        match = _BUFFER.match(line)
+        if match is None:
+            return
+        name, size = f"{match[1]} {match[2]}", round(float(match[3]) * 2**20)
+        known = self._buffers.get(name, 0)
+        # A model of several files has one for each, and each kind of KV cache its own.
+        self._buffers[name] = max(known, size) if match[2] in _REPLACED else known + size
 
     def forget(self) -> None:
         """Begin anew, before a load."""
         self._errors.clear()
         self._flash_attention = False
+
+    @property
+    def buffers(self) -> dict[str, int]:
+        """The sizes of what the last model has been given, in bytes: "CPU KV", "CUDA0 model"."""
+        return dict(self._buffers)
 
     @property
     def flash_attention_chosen(self) -> bool:

@@ -7,6 +7,7 @@ others: the backend and the template's sandbox (`core.engine`).
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gguf_widgets.core import fit_reservation
 from gguf_widgets.core.engine.chat_template import ChatTemplate
 from gguf_widgets.core.engine.engine import Engine
 from gguf_widgets.core.engine.open import open_backend
 from gguf_widgets.core.errors import ChatTemplateError, InvalidValueError, LoadCancelledError
+from gguf_widgets.core.fit_measured import Measured, measure
 from gguf_widgets.core.state_identity import ModelFiles
 from gguf_widgets.core.types import LoadSettings, ModelInfo, SamplingSettings
 from gguf_widgets.core.worker import protocol
@@ -42,12 +45,15 @@ class LoadedModel:
         As they were when the loading began.
     notes : tuple of str
         What the person should know.
+    memory : Measured or None
+        What the loading took.
     """
 
     engine: Engine
     info: ModelInfo
     files: ModelFiles
     notes: tuple[str, ...] = ()
+    memory: Measured | None = None
     _templates: dict[str | None, ChatTemplate] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -195,6 +201,7 @@ def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedM
     def progress(fraction: float) -> bool:
         return on_progress(fraction, "Loading the model")
 
+    _adopt_reservation(spec)
     if not on_progress(0.0, "Reading the file"):
         raise LoadCancelledError("The loading was stopped.", cancelled=True)
     notes = list(spec.notes)
@@ -216,10 +223,28 @@ def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedM
     engine = Engine(backend)
     noted = changed_settings if backend.can_write else _changed_for_embedding
     notes += noted(spec.requested, engine.settings)
-    model = LoadedModel(engine=engine, info=info, files=files, notes=tuple(notes))
+    memory = _measure(spec)
+    model = LoadedModel(engine=engine, info=info, files=files, notes=tuple(notes), memory=memory)
     if spec.backend != "scripted" and backend.can_write:  # the demo's template is the built-in one
         on_progress(1.0, "Trying the chat template")
         note = model.template_note()
         if note is not None:
             model.notes = (*model.notes, note)
     return model
+
+
+def _adopt_reservation(spec: WorkerSpec) -> None:
+    """Hold the memory that was reserved for this model for as long as this process lives."""
+    if spec.reservation:
+        fit_reservation.adopt(spec.reservation)
+        atexit.register(fit_reservation.drop, spec.reservation)
+
+
+def _measure(spec: WorkerSpec) -> Measured | None:
+    """Return what llama.cpp has allocated."""
+    if spec.backend == "scripted":
+        return None
+    from gguf_widgets.core.engine.llama.library import log
+
+    fit_reservation.settle(spec.reservation)
+    return measure(log.buffers)

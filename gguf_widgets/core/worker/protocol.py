@@ -45,6 +45,7 @@ import secrets
 import msgspec
 
 from gguf_widgets.core.errors import InvalidValueError, ProtocolError, WireError
+from gguf_widgets.core.fit_measured import Measured
 from gguf_widgets.core.state_file import PrefixInfo
 from gguf_widgets.core.types import (
     EngineStats,
@@ -291,11 +292,15 @@ class LoadProgress(_Message, frozen=True, kw_only=True, tag=True):
 
 
 class Ready(_Message, frozen=True, kw_only=True, tag=True):
-    """The model is loaded. `settings` are the effective ones; `notes` are for the person."""
+    """The model is loaded. `settings` are the effective ones; `notes` are for the person.
+
+    `memory` is what the loading took; None where nothing was loaded.
+    """
 
     info: ModelInfo
     settings: LoadSettings
     notes: list[str] = []
+    memory: Measured | None = None
 
 
 class LoadFailed(_Message, frozen=True, kw_only=True, tag=True):

@@ -343,7 +343,10 @@ class Server:
         self._state = _State.READY
         self._requests = Requests(self._engine, model)
         self._ready = protocol.Ready(
-            info=model.info, settings=model.engine.settings, notes=list(model.notes)
+            info=model.info,
+            settings=model.engine.settings,
+            notes=list(model.notes),
+            memory=model.memory,
         )
         _log.info("ready after %.2f s", time.monotonic() - self._started)
         self._options.on_ready(model)

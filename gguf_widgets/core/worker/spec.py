@@ -35,6 +35,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         The same with the Nones filled in for this machine, as far as that is done before loading.
     notes : tuple of str
         What the person should know of this model, from before the loading.
+    reservation : str
+        The name of the memory that is reserved for it; see `fit_reservation`.
     """
 
     path: str
@@ -42,6 +44,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     requested: LoadSettings
     chosen: LoadSettings
     notes: tuple[str, ...] = ()
+    reservation: str = ""
 
     def to_argument(self) -> str:
         """Return everything but the path, which travels as an argument of its own."""
