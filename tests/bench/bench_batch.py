@@ -94,7 +94,8 @@ class Table:
     def _finding(self, turns: Turns, comparison: Comparison, what: str) -> Finding:
         name, other, goal = comparison
         if not (turns.has(name) and turns.has(other)):
-            return Finding(what=f"{what}: {name}", ours="", peer=PEER, goal=goal)
+            missing = f"{PEER} is not installed"
+            return Finding(what=f"{what}: {name}", ours="", peer=PEER, reading=missing, goal=goal)
         ratio = turns.ratio(name, other)
         return Finding(
             what=f"{what}: {name}",

@@ -15,6 +15,7 @@ Leaves to others: the vocabulary's bytes (`vocabulary.py`), what is measured.
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import struct
 from collections.abc import Iterator, Sequence
@@ -129,13 +130,16 @@ def bench_model(shape_name: str, *, refused: float = 0.0, folder: Path = CACHE) 
     path, notes = folder / f"{name}.gguf", folder / f"{name}.json"
     if not (path.exists() and notes.exists()):
         folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(f"{shape_name}-*"):
+            if f"-v{VERSION}" not in old.name:
+                old.unlink()
         print(f"writing {path.name} ...", flush=True)
         if vocabulary_name == MADE_UP:
             vocabulary = made_up_vocabulary(shape.n_vocab)
         else:
             vocabulary = real_vocabulary(vocabulary_name)
         chain = _Chain.of(vocabulary, refused)
-        part = path.with_suffix(".part")
+        part = path.with_suffix(f".{os.getpid()}.part")  # another process may be at it, too
         _write(part, shape, vocabulary, chain)
         words = f"{len(vocabulary.tokens):,} tokens"
         if vocabulary_name == MADE_UP:
