@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import llama_cpp as lib
 import pytest
 from support.histories import ask as ask_script
-from support.histories import assert_accounts_agree, assert_nothing_left, expected_text, make
+from support.histories import (
+    assert_accounts_agree,
+    assert_nothing_left,
+    expected_text,
+    make,
+    repeatable,
+)
 from support.histories import run as run_script
 from support.reference import EXACT, bound, exact_bound
 from support.tiny_engine import ask, prompt, run
@@ -12,6 +21,7 @@ from support.tiny_models import KINDS
 
 from gguf_widgets.core.engine.state_prompt import conversation_prefix, text_prefix
 from gguf_widgets.core.errors import DecodeError, StateFileError, WorkerBusyError
+from gguf_widgets.core.types import Failed, Finished, Reply
 
 PREFIX = list(range(1, 61)) * 2  # 120 tokens
 
@@ -127,6 +137,77 @@ def test_llama_cpps_refusal_leaves_the_engine_as_it_was(kind, open_engine, refer
     for name, tokens in (("meanwhile", prompt(50, seed=1)), ("after", [*prefix, 7, 8, 9])):
         most = 30 if name == "meanwhile" else 16
         reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=most)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "mamba", "jamba"])
+def test_whatever_is_saved_and_restored_while_others_run(kind, open_engine, reference_for):
+    reference = None
+    for seed in range(2):
+        luck = repeatable(seed)
+        n_seq_max = luck.choice([1, 2, 4])
+        engine = open_engine(kind, n_ctx=256, n_batch=64, n_seq_max=n_seq_max, **EXACT)
+        reference = reference or reference_for(engine, kind)
+        stems = [prompt(luck.randint(20, 150), seed=10 * seed + number) for number in range(3)]
+        prompts, replies, saved = {}, {}, []
+        for step in range(50):
+            move, stem = luck.random(), luck.choice(stems)
+            stem = stem[: luck.choice([len(stem), luck.randint(1, len(stem))])]
+            if move < 0.3:
+                name = f"r{len(prompts)}"
+                prompts[name] = stem + prompt(luck.randint(1, 30), seed=luck.randint(100, 120))
+                ask(engine, name, prompts[name], max_tokens=5)
+            elif move < 0.45:
+                state = engine.prefixes.copy(stem)
+                if state is None:  # as the worker does
+                    ask(engine, f"s{step}", stem, max_tokens=1)
+                    while f"s{step}" not in replies:
+                        replies |= finished(engine.step())
+                    state = engine.prefixes.copy(stem)
+                saved += [(stem, state)] if state is not None else []
+            elif move < 0.6 and saved:
+                if luck.random() < 0.4:
+                    engine.clear_cache()
+                with contextlib.suppress(WorkerBusyError):
+                    engine.prefixes.put(*luck.choice(saved))
+            else:
+                replies |= finished(engine.step())
+        replies |= run(engine)
+        assert saved
+        for name, tokens in prompts.items():
+            reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=5)
+        engine.clear_cache()
+        slots = range(engine.backend.memory.n_slots)
+        assert {engine.backend.seq_pos_max(slot) for slot in slots} == {-1}
+        assert engine.stats().num_cells_kept == 0
+
+
+def finished(events) -> dict[str, Reply]:
+    assert not any(isinstance(event, Failed) for event in events)
+    return {event.request_id: event.reply for event in events if isinstance(event, Finished)}
+
+
+def test_a_window_is_not_taken_over_with_a_gap_in_it(open_engine):
+    """What the source has let go of, the slot that takes over must not seem to have."""
+    engine = open_engine("gemma3", n_ctx=512)
+    cache, backend = engine._cache, engine.backend
+    tokens = prompt(60)
+
+    def hold(count) -> int:
+        slot, _ = cache.acquire(tokens)
+        batch = backend.batch
+        batch.tokens[:count], batch.positions[:count] = tokens[:count], range(count)
+        batch.seq_ids[:count], batch.logits[:count] = slot, 0
+        assert backend.decode(count) == 0
+        cache.grow(slot, count)
+        return slot
+
+    source, target = hold(60), hold(10)
+    lib.llama_memory_seq_rm(backend._cells, source, 0, 20)  # as when others took its old cells
+    assert cache.take_over(source, target, 40) == 10  # the window of token 40 begins at 9
+    assert (backend.seq_pos_min(target), backend.seq_pos_max(target)) == (0, 9)
+    assert cache.take_over(source, target, 60) == 60
+    assert (backend.seq_pos_min(target), backend.seq_pos_max(target)) == (20, 59)
+    assert cache.cut(target, 45) == 0  # not to where the window would reach into the gap
 
 
 # --- the account, on scripted replies ----------------------------------------------------------
