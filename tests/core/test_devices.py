@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from gguf_widgets.core import devices as module
-from gguf_widgets.core.devices import Device, devices
+from gguf_widgets.core.devices import Device, devices, graphics_cards
 from gguf_widgets.core.errors import DeviceQueryError, InvalidValueError, MissingDependencyError
 
 needs_engine = pytest.mark.skipif(
@@ -138,3 +138,34 @@ def test_a_library_without_the_calls_is_refused(
 def test_a_senseless_time_limit_is_refused(timeout_s: float) -> None:
     with pytest.raises(InvalidValueError, match="timeout_s"):
         devices(timeout_s)
+
+
+@pytest.mark.parametrize(
+    ("files", "asked"),
+    [
+        (["libggml.so", "libggml-base.so", "libggml-cpu.so.0", "libggml-blas.so"], False),
+        (["ggml.dll", "ggml-base.dll", "ggml-cpu-haswell.dll", "ggml-rpc.dll"], False),
+        (["libggml.so", "libggml-base.so", "libggml-cpu.so", "libggml-cuda.so"], True),
+        (["libggml.dylib", "libggml-base.dylib", "libggml-metal.dylib"], True),
+        (["libggml-base.so", "libggml-npu9000.so"], True),  # something new may be a card
+        (["libggml.so"], True),  # everything in one file
+        ([], True),
+    ],
+)
+def test_cards_are_asked_for_only_where_the_library_could_use_any(
+    files: list[str], asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Device(
+        name="CUDA0", description="a card", kind="gpu", memory_free_bytes=3, memory_total_bytes=4
+    )
+    cpu = Device(name="CPU", description="", kind="cpu", memory_free_bytes=3, memory_total_bytes=4)
+    monkeypatch.setenv("LLAMA_CPP_LIB_PATH", str(tmp_path))
+    monkeypatch.setattr(module, "devices", lambda timeout_s: [card, cpu])
+    for name in files:
+        (tmp_path / name).touch()
+    assert graphics_cards() == ([card] if asked else [])
+
+
+@needs_engine
+def test_this_builds_cards_are_those_of_the_whole_list() -> None:
+    assert graphics_cards() == [device for device in devices() if device.kind == "gpu"]

@@ -180,7 +180,7 @@ def test_other_machines_and_broken_files_do_not_count(home: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(home: Path) -> None:
     (home / "memory").write_text("a file where a folder should be")
-    with pytest.raises(WorkerStartError, match="Nothing can be written to .*claims"), judging():
+    with pytest.raises(WorkerStartError, match=r"Nothing can be written to .*claims"), judging():
         pass
 
 
