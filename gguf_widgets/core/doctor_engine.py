@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from gguf_widgets.core import fit_history
 from gguf_widgets.core.demo_mode import LLAMA_CPP_REQUIREMENT, demo_reason
 from gguf_widgets.core.devices import Device, devices
 from gguf_widgets.core.doctor_cpu import FEATURES, check_processor, cpu_features
@@ -63,6 +64,7 @@ def check_engine() -> Iterator[Finding]:
         yield _build(parse_system_info(answer["system_info"]), features)
     yield from _graphics(answer is not None)
     yield _memory()
+    yield from _estimates()
 
 
 def parse_system_info(text: str) -> dict[str, set[str]]:
@@ -253,3 +255,25 @@ def _memory() -> Finding:
             facts=facts,
         )
     return Finding(topic=_TOPIC, name="memory", value=value, facts=facts)
+
+
+def _estimates() -> Iterator[Finding]:
+    """Say how close the estimates of memory have been; nothing before the first load."""
+    loads, trouble = fit_history.read()
+    name = "memory estimates"
+    if trouble is not None:
+        yield Finding(
+            topic=_TOPIC, name=name, value="cannot be read", status="hint", advice=trouble
+        )
+    if not loads:
+        return
+    predicted = sum(load.predicted_kv_bytes + load.predicted_compute_bytes for load in loads)
+    taken = sum(load.measured.kv_bytes + load.measured.compute_bytes for load in loads)
+    models = "model was" if len(loads) == 1 else "kinds of loads were"
+    yield Finding(
+        topic=_TOPIC,
+        name=name,
+        value=f"{len(loads)} {models} measured; without what that teaches, cache and computing "
+        f"would be estimated at {predicted / max(taken, 1):.0%} of what they take",
+        facts={"loads": len(loads), "predicted_bytes": predicted, "taken_bytes": taken},
+    )

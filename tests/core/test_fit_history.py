@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.tiny_model import write_tiny_model
 
 from gguf_widgets.core import fit_history
+from gguf_widgets.core.doctor_engine import _estimates
 from gguf_widgets.core.fit import choose_settings, estimate
 from gguf_widgets.core.fit_estimate import TOKEN_BYTES, WORKER_BYTES, Footprint
 from gguf_widgets.core.fit_history import LoadRecord, correction_for, history_path, read, record
@@ -169,3 +170,17 @@ def test_programs_that_write_at_once_lose_nothing(tiny: GgufHeader) -> None:
     assert [program.exitcode for program in programs] == [0, 0, 0]
     assert len(read()[0]) == 30
     assert not list(history_path().parent.glob("*.new"))
+
+
+def test_the_doctor_says_how_close_estimates_have_been(tiny: GgufHeader) -> None:
+    assert list(_estimates()) == []
+    settings = chosen_for(tiny)
+    need, buffer = estimate(tiny, settings), Footprint(tiny).buffer_bytes(settings)
+    record(tiny, settings, measured(2 * need.kv_bytes, 2 * buffer))
+    (finding,) = _estimates()
+    assert "1 model was measured" in finding.value
+    assert "at 50% of what they take" in finding.value
+    history_path().write_bytes(b"{")
+    (finding,) = _estimates()
+    assert finding.status == "hint"
+    assert str(history_path()) in finding.advice
