@@ -55,7 +55,7 @@ class Samplers:
         self._grammars: OrderedDict[str, Any] = OrderedDict()
         self._ids = np.arange(self.n_vocab, dtype=np.int32)
         self._entries = np.zeros(self.n_vocab, _ENTRY)
-        self._start = self._entries.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
+        self._start: Any = self._entries.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
         self._candidates = lib.llama_token_data_array(data=self._start)
         self._one = np.zeros(1, _ENTRY)
         self._single = lib.llama_token_data_array(
