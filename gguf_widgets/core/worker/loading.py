@@ -152,7 +152,7 @@ def embeddings(
 
 _WHY_CHANGED = {
     "n_batch": "a batch cannot be longer than the context",
-    "n_ubatch": "it cannot be more than n_batch",
+    "n_ubatch": "it cannot be more than n_batch, and is n_batch where a model has a sliding window",
     "n_gpu_layers": "llama.cpp as it is installed here uses no graphics card",
     "use_mmap": "this system cannot do that",
     "use_mlock": "this system cannot do that",

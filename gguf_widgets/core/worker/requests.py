@@ -41,6 +41,7 @@ from gguf_widgets.core.types import (
 from gguf_widgets.core.worker import protocol
 from gguf_widgets.core.worker.admission import Admission
 from gguf_widgets.core.worker.connection import ClientConnection
+from gguf_widgets.core.worker.constraint import grammar_for
 from gguf_widgets.core.worker.engine_thread import EngineThread
 from gguf_widgets.core.worker.loading import LoadedModel, embeddings
 from gguf_widgets.core.worker.prefixes import PrefixRequests, Save
@@ -107,6 +108,7 @@ class Requests:
                 prompt_tokens=self._model.prompt_tokens(prompt),
                 sampling=self._model.sampling_for(prompt, sampling),
                 priority=message.priority,
+                grammar=grammar_for(sampling),
             )
 
         self._start(connection, message.request_id, prepare, self._to_engine, seed=sampling.seed)

@@ -190,7 +190,8 @@ class Expressions:
             return frozenset((one.charset,))
         if one.kind == "leaf" and one.steps is not None:
             return frozenset(edge for edge, _ in one.steps.edges_of(one.low))
-        found: set[Charset] = set()
+        # What is not in a language may begin with characters that nothing in it begins with.
+        found: set[Charset] = {charset.ANY} if one.kind == "no" else set()
         for part in one.parts:
             found |= self.leading(part)
             if one.kind == "concat" and not part.nullable:

@@ -137,6 +137,10 @@ def make_context(model: Any, settings: LoadSettings) -> Any:
     params.n_ctx = n_ctx
     params.n_batch = n_batch
     params.n_ubatch = min(settings.n_ubatch or 512, n_batch)
+    if memory_kind(model) is MemoryKind.WINDOW:
+        # In one piece: while llama.cpp 0.3.36 places a later piece of a batch on trial it forgets
+        # positions of the window that an earlier piece still needs (llama_kv_cache::prepare).
+        params.n_ubatch = n_batch
     # A running state is kept for each slot whether it is used or not, so there are no more than
     # can run; a finished sequence's state stays in its slot until that is wanted.
     kept = 0 if memory_kind(model) is MemoryKind.RECURRENT else KEPT_SLOTS
