@@ -101,7 +101,9 @@ def describe(model: ChatModel) -> dict[str, Any]:
         "backend": info.backend,
         "settings": model.settings.to_dict(),
     }
-    return msgspec.to_builtins(described)  # type: ignore[no-any-return]
+    # As it comes out of the store again: with lists for tuples.
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(described))
+    return plain
 
 
 class Listener(Protocol):
