@@ -201,9 +201,8 @@ class Engine:
         will find it, then call this. Calling it in vain loses nothing but time: the prompts of one
         batch are computed again.
 
-        Only a batch of prompts alone is broken off. One that also continues replies is short
-        anyway, and its streams would have to go back a step. With a model whose memory cannot be
-        cut, only a batch in which every prompt begins is: others would begin anew.
+        Only a batch of prompts alone is broken off, and none of a model with a running state. One
+        that also continues replies is short anyway, and its streams would have to go back a step.
         """
         with self._interrupt_lock:
             self._interrupt_wanted = True
@@ -321,10 +320,9 @@ class Engine:
 
     def _decode(self, chunks: list[scheduler.Chunk]) -> DecodeStatus:
         num_rows = self._fill(chunks)
-        # A memory that cannot be cut would lose all of a prompt, again and again if others are
-        # aborted often.
-        would_lose = not self._cache.can_cut and any(chunk.start for chunk in chunks)
-        if would_lose or any(chunk.sequence.is_decoding for chunk in chunks):
+        # Of running states, llama.cpp moves those of others as well while it computes, and leaves
+        # them half moved when it is broken off: such a batch runs to its end.
+        if not self._cache.can_cut or any(chunk.sequence.is_decoding for chunk in chunks):
             code = self.backend.decode(num_rows)
             self._interrupt_wanted = False
         else:

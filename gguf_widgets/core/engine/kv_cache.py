@@ -353,7 +353,7 @@ class KVCache:
         return self.can_cut and any(
             other in self._kept and common == len(keep) and self._reaches(other, common)
             for other, common in self._tree.matches(keep)
-            if other != slot and self._cells.num_held(other) >= common
+            if other != slot
         )
 
     def _drop_covered_by(self, slot: int, keep: Sequence[int]) -> None:

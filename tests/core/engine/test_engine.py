@@ -268,6 +268,8 @@ def test_guesses_there_is_no_room_for_do_not_end_a_reply():
 @pytest.mark.parametrize("can_cut", [True, False])
 def test_prompts_come_to_their_end_though_others_never_stop_being_aborted(can_cut):
     engine = make(n_batch=8, can_cut=can_cut)
+    stopped = engine.backend._interrupted
+    engine.backend._fault = lambda rows: Fault(2, len(rows) // 2) if stopped.is_set() else None
     ask(engine, "x", [5] * 100, max_tokens=5)
     engine.step()
     for number in range(40):
@@ -280,3 +282,29 @@ def test_prompts_come_to_their_end_though_others_never_stop_being_aborted(can_cu
 def test_a_schema_that_nobody_turned_into_a_grammar_is_not_left_out_in_silence():
     with pytest.raises(InvalidValueError, match="would not follow it"):
         ask(make(), "x", [1], schema={"type": "integer"})
+
+
+def test_after_a_batch_that_failed_all_go_on_together_as_soon_as_each_went_well_alone():
+    sizes = []
+
+    def fails_once(rows):
+        sizes.append(len(rows))
+        return Fault(-1) if len(sizes) == 6 else None
+
+    engine = make(script=lambda *_: 97, fault=fails_once)
+    for name in "abcd":
+        ask(engine, name, [ord(name)] * 5, max_tokens=20)
+    run(engine)
+    assert sizes[5:12] == [4, 1, 1, 1, 1, 4, 4]
+
+
+def test_a_taken_over_prompt_that_had_to_be_computed_after_all_is_not_told_as_cached():
+    engine = make(can_cut=False)
+    ask(engine, "one", [5] * 60, max_tokens=1)
+    run(engine)
+    fault = iter([Fault(2, 1)])
+    engine.backend._fault = lambda _: next(fault, None)
+    ask(engine, "two", [5] * 60 + [6] * 10, max_tokens=5)
+    reply = run(engine)["two"][-1].reply
+    assert reply.text == expected_text([5] * 60 + [6] * 10, 5, 256)
+    assert reply.usage.num_cached_tokens == 0

@@ -55,3 +55,44 @@ def test_a_reply_is_the_same_with_guesses_and_takes_fewer_steps():
         steps[n_draft] = engine._num_steps
     assert steps == {0: 400, 8: steps[8]}
     assert steps[8] < 120
+
+
+class Rows:
+    """Counts the rows of each batch, of several sequences that repeat themselves."""
+
+    def __init__(self, num_sequences, max_tokens, repeatable=False, **more) -> None:
+        self.sizes: list[int] = []
+        engine = make(n_ctx=1024, n_batch=256, n_draft=3, fault=self.see, script=in_a_ring, **more)
+        engine._drafts.length = lambda _: 3
+        for number in range(num_sequences):
+            ask(
+                engine,
+                str(number),
+                [97, 98, 99, 100, 101, 102, 103] * 2,
+                max_tokens=max_tokens,
+                repeatable=repeatable,
+            )
+        self.replies = [events[-1].reply for events in run(engine).values()]
+
+    def see(self, rows) -> None:
+        self.sizes.append(len(rows))
+
+
+def in_a_ring(tokens, _) -> int:
+    return 97 + (tokens[-1] - 96) % 7
+
+
+def test_guesses_of_many_ask_for_no_more_logits_than_there_is_room_for():
+    rows = Rows(4, 40)  # the backend has room for 4 + 3
+    assert [reply.text for reply in rows.replies] == ["abcdefg" * 5 + "abcde"] * 4
+    assert max(rows.sizes[2:]) == 7
+
+
+def test_nothing_is_guessed_behind_the_longest_reply_there_may_be():
+    assert Rows(1, 2).sizes == [14, 1]
+    assert Rows(1, 4).sizes == [14, 3]
+
+
+def test_nothing_is_guessed_where_it_could_not_be_taken_back_or_would_change_the_last_digits():
+    assert Rows(1, 10, repeatable=True).sizes == [14] + [1] * 9
+    assert Rows(1, 10, can_cut=False).sizes == [14] + [1] * 9

@@ -122,6 +122,18 @@ def test_a_follower_does_not_wait_for_a_leader_that_has_gone():
     assert replies["c"].usage.num_cached_tokens == 120
 
 
+@pytest.mark.parametrize("lengths", [(40, 80), (80, 40)])
+def test_a_state_is_handed_on_at_each_place_where_somebody_goes_another_way(lengths):
+    engine = make(n_ctx=1024, n_batch=64, n_seq_max=4, can_cut=False)
+    ask(engine, "leader", [*TEMPLATE, 1], max_tokens=3)
+    for length in lengths:
+        ask(engine, str(length), [*TEMPLATE[:length], *[61] * 20], max_tokens=3)
+    replies = run(engine)
+    assert replies["leader"].usage.num_cached_tokens == 0
+    for length in lengths:
+        assert replies[str(length)].usage.num_cached_tokens == length
+
+
 def test_nobody_who_waits_for_an_answer_follows_a_row_of_a_table():
     engine = make(n_ctx=1024, n_batch=16, n_seq_max=4)
     ask(engine, "row", row(1), batch=True, max_tokens=3)
