@@ -143,7 +143,7 @@ def main() -> int:
     if chosen.tiny:
         Table("tiny", chosen, results).compare(4, 0, [2], num_alone=1, rounds=1)
         return results.finish()
-    slots, num_rows, num_alone = ([8], 12, 4) if chosen.quick else ([8, 32], 32, 12)
+    slots, num_rows, num_alone = ([8], 16, 4) if chosen.quick else ([8, 32], 32, 12)
     table = Table("smollm2-135m", chosen, results)
     for num_shared in (0, NUM_SHARED):
         table.compare(num_rows, num_shared, slots, num_alone=num_alone, rounds=chosen.rounds)

@@ -2,8 +2,10 @@
 
     python tests/bench/bench_stream.py [--rounds 9] [--tokens 96] [--threads 2 | --busy]
 
-Each round lets each of the three continue the same prompt, in turn, with the same sampler settings
-and threads, and another prompt than before, so that nobody has it in a cache. A round's ratios
+Each round lets each of them continue the same prompt, in turn, with the same sampler settings and
+threads, and another prompt than before, so that nobody has it in a cache. Our engine has its turn
+with an empty cache, as the others have theirs, and once more with one that is half full of earlier
+conversations, past which its attention has to look. A round's ratios
 compare what ran next to each other, and their medians count, so that other load on the machine
 meets all alike. Also printed: the share of the engine's time that is spent inside `llama_decode`,
 and how soon an interrupted prompt comes back.
@@ -44,15 +46,19 @@ N_CTX, NUM_PROMPT, SEED = 4096, 64, 1
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
 GOAL_RAW, GOAL_PEER = 0.97, 1.0
 OURS, PEER, RAW = "this engine", "llama_cpp.Llama", "bare llama_decode"
+HALF_FULL = "this engine, its cache half full"
+NUM_EARLIER = 8  # conversations that fill half a cache
 
 Clock = Callable[[], float]
 Run = Callable[[list[int]], float]
 
 
-def ours(engine: Engine, count: int, clock: Clock) -> Run:
+def ours(engine: Engine, count: int, clock: Clock, *, clear: bool) -> Run:
     sampling = SamplingSettings(**SAMPLING, seed=SEED, max_tokens=count)
 
     def run(prompt: list[int]) -> float:
+        if clear:
+            engine.clear_cache()
         start = clock()
         engine.add_request(
             GenerateRequest(request_id="x", client_id="c", prompt_tokens=prompt, sampling=sampling)
@@ -175,19 +181,41 @@ def interrupt_latency(engine: Engine, prompt: list[int]) -> float:
     return seconds
 
 
+def fill(engine: Engine, maker: RowMaker) -> None:
+    """Have some conversations, which stay in half of the cache."""
+    num_own = N_CTX // 2 // NUM_EARLIER
+    earlier = maker.work(NUM_EARLIER, num_own=num_own, num_new=1, seed=-1).prompts
+    for number, prompt in enumerate(earlier):
+        engine.add_request(
+            GenerateRequest(
+                request_id=str(number),
+                client_id="c",
+                prompt_tokens=prompt,
+                sampling=SamplingSettings(max_tokens=1),
+            )
+        )
+    while engine.has_work:
+        engine.step()
+    if engine.stats().num_cells_kept < N_CTX // 3:
+        raise RuntimeError("the earlier conversations have not stayed in the cache")
+
+
 def measure(
     shape: str, chosen: argparse.Namespace, results: Results, *, count: int, rounds: int
 ) -> None:
-    """Let the three continue a prompt by `count` tokens, in turn."""
+    """Let all of them continue a prompt by `count` tokens, in turn."""
     model = bench_model(shape)
     path = Path(model.path)
     clock: Clock = process_time if chosen.busy else perf_counter
     print(f"{model.description}, {count} new tokens")
     load = LoadSettings(n_ctx=N_CTX, n_batch=512, n_threads=chosen.threads)
-    engine = Engine(open_backend("llama.cpp", path, load))
-    prompts = RowMaker(model.path).work(rounds + 2, num_own=NUM_PROMPT, num_new=count).prompts
+    engine, half_full = (Engine(open_backend("llama.cpp", path, load)) for _ in range(2))
+    maker = RowMaker(model.path)
+    prompts = maker.work(rounds + 2, num_own=NUM_PROMPT, num_new=count).prompts
+    fill(half_full, maker)
     runs = {
-        OURS: ours(engine, count, clock),
+        OURS: ours(engine, count, clock, clear=True),
+        HALF_FULL: ours(half_full, count, clock, clear=False),
         PEER: peer(path, count, chosen.threads, clock),
         RAW: raw(path, count, chosen.threads, clock),
     }
@@ -196,22 +224,26 @@ def measure(
     speeds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds):
         names = list(runs)
-        for name in names[number % 3 :] + names[: number % 3]:  # each is first as often
+        for name in names[number % 4 :] + names[: number % 4]:  # each is first as often
             speeds[name].append(runs[name](prompts[number]))
     share = share_in_decode(engine, lambda: runs[OURS](prompts[-2]), count, clock)
     latencies = [interrupt_latency(engine, prompt) for prompt in prompts[:5]]
     engine.close()
+    half_full.close()
 
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     for name, median in medians.items():
         print(f"  {name:40} {median:8.1f} tokens/s")
-    for name, goal in ((PEER, GOAL_PEER), (RAW, GOAL_RAW)):
-        pairs = zip(speeds[OURS], speeds[name], strict=True)
-        ratio = statistics.median(mine / theirs for mine, theirs in pairs)
+    for mine, name, goal in (
+        (OURS, PEER, GOAL_PEER),
+        (OURS, RAW, GOAL_RAW),
+        (HALF_FULL, RAW, None),
+    ):
+        ratio = statistics.median(a / b for a, b in zip(speeds[mine], speeds[name], strict=True))
         results.add(
             Finding(
-                what=f"{shape}: one stream",
-                ours=f"{medians[OURS]:.1f} tokens/s",
+                what=f"{shape}: one stream" + ("" if mine == OURS else ", the cache half full"),
+                ours=f"{medians[mine]:.1f} tokens/s",
                 peer=f"{name} {medians[name]:.1f}",
                 reading=f"{ratio:.3f} of its speed" if name == RAW else f"{ratio:.2f} x {name}",
                 ratio=ratio,

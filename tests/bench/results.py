@@ -151,12 +151,12 @@ class Results:
         (self._folder / f"{self._name}.json").write_bytes(
             msgspec.json.format(msgspec.json.encode(saved), indent=1)
         )
-        missed = [finding.what for finding in self._findings if finding.reached is False]
+        missed = [one for one in self._findings if one.reached is False]
         if not self._judged:
             print("a tiny model says nothing about speed: no goal was judged")
             return 0
-        for what in missed:
-            print(f"missed: {what}")
+        for one in missed:
+            print(f"missed: {one.what}: {one.reading}")
         return 1 if missed else 0
 
 
