@@ -383,4 +383,5 @@ class ModelPicker(anywidget.AnyWidget):
 
 
 def _given(settings: LoadSettings) -> dict[str, Any]:
-    return {name: value for name, value in settings.to_dict().items() if value is not None}
+    left_out = LoadSettings().to_dict()
+    return {name: value for name, value in settings.to_dict().items() if value != left_out[name]}
