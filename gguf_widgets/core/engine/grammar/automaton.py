@@ -13,19 +13,15 @@ from dataclasses import dataclass
 
 from gguf_widgets.core.engine.grammar import charset
 from gguf_widgets.core.engine.grammar.charset import Charset
-from gguf_widgets.core.engine.grammar.expression import Expression, Expressions
+from gguf_widgets.core.engine.grammar.expression import Expression, Expressions, TooLargeError
 from gguf_widgets.core.engine.grammar.limits import MAX_STATES, MAX_TRANSITIONS
 
-__all__ = ["Automaton", "Edges", "TooLargeError", "build", "smaller", "words"]
+__all__ = ["Automaton", "Edges", "build", "smaller", "words"]
 
 Edges = tuple[tuple[Charset, int], ...]
 
 # Making an automaton small compares all edges again and again; beyond this it stays as it is.
 _COMPARISONS = 40_000
-
-
-class TooLargeError(Exception):
-    """The automaton would be larger than the limits."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,6 +41,8 @@ class Avoiding:
         return facets
 
     def _without(self, facets: Facets, unwanted: Facets, node: Node) -> Facets:
+        if self._judge.apart(facets, unwanted):
+            return facets
         for kind in sorted(facets.types):
             # Without the nots themselves, by which everything that is unwanted would seem to be
             # out.

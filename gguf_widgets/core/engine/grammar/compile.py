@@ -10,15 +10,16 @@ the files beside it).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from gguf_widgets.core.engine.grammar import arrays, charset, scalars, texts
-from gguf_widgets.core.engine.grammar.automaton import Automaton, TooLargeError, build, words
+from gguf_widgets.core.engine.grammar.automaton import build, words
 from gguf_widgets.core.engine.grammar.avoid import Avoiding
 from gguf_widgets.core.engine.grammar.document import Document, Node, shown, unsupported
 from gguf_widgets.core.engine.grammar.expand import Goal, Reading
-from gguf_widgets.core.engine.grammar.expression import Expression, Expressions
+from gguf_widgets.core.engine.grammar.expression import Expression, Expressions, TooLargeError
 from gguf_widgets.core.engine.grammar.facets import Facets, canonical
 from gguf_widgets.core.engine.grammar.judge import Judge, type_of
 from gguf_widgets.core.engine.grammar.limits import MAX_ELEMENTS, MAX_STATES
@@ -226,21 +227,32 @@ class _Compiler:
 
     def key(self, facets: Facets, region: Region, where: str) -> Ref | None:
         """Return the rule for a name that is not named, with its colon; None if there is none."""
-        make = Expressions()
         end = (Text('":'),)
-        taken = {*facets.declared, *facets.forbidden}
-        parts: list[Expression] = [self.names(make, node) for node in facets.names]
-        if taken:
-            parts.append(make.no(make.leaf(words(taken))))
-        for given, pointer in region.inside:
-            parts.append(make.leaf(texts.pattern_automaton(given, pointer, sure=True)))
-        for given, pointer in region.outside:
-            parts.append(make.no(make.leaf(texts.pattern_automaton(given, pointer, sure=False))))
-        wanted = make.both(parts)
-        if wanted is make.everything:
-            return self.writer.string_until(end, "name")
-        found = self.built(make, wanted, where)
+        make = Expressions()
+        try:
+            wanted = make.both(self.key_parts(make, facets, region))
+            if wanted is make.everything:
+                return self.writer.string_until(end, "name")
+            found = build(make, wanted)
+        except TooLargeError:
+            raise unsupported(
+                where,
+                f"telling its names apart needs more than {MAX_STATES:,} states, the limit.",
+                limit=MAX_STATES,
+            ) from None
         return None if found.is_empty else self.writer.string_of(found, "name", end)
+
+    def key_parts(self, make: Expressions, facets: Facets, region: Region) -> Iterator[Expression]:
+        """Yield what a name that is not named must be, all at once."""
+        for node in facets.names:
+            yield self.names(make, node)
+        taken = {*facets.declared, *facets.forbidden}
+        if taken:
+            yield make.no(make.leaf(words(taken)))
+        for given, pointer in region.inside:
+            yield make.leaf(texts.pattern_automaton(given, pointer, sure=True))
+        for given, pointer in region.outside:
+            yield make.no(make.leaf(texts.pattern_automaton(given, pointer, sure=False)))
 
     def names(self, make: Expressions, node: Node) -> Expression:
         """Return the names that a schema for names allows."""
@@ -264,17 +276,6 @@ class _Compiler:
             high = None if high is None else max(low, min(high, _LONGEST_NAME))
             return make.loop(make.chars(charset.ANY), low, high)
         return make.leaf(texts.automaton(way.limits, way.away))
-
-    def built(self, make: Expressions, wanted: Expression, where: str) -> Automaton:
-        try:
-            return build(make, wanted)
-        except TooLargeError:
-            raise unsupported(
-                where,
-                f"telling its names apart needs more than {MAX_STATES:,} states, which is the "
-                f"limit.",
-                limit=MAX_STATES,
-            ) from None
 
     # --- arrays ---
 

@@ -9,7 +9,7 @@ with nothing in between is refused. Leaves to others: whether an alternative can
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gguf_widgets.core.engine.grammar.document import Document, Node, unsupported
 from gguf_widgets.core.engine.grammar.facets import Facets
@@ -51,7 +51,7 @@ class _Way:
     waiting: list[_Work]
     facets: Facets
     seen: frozenset[Node]
-    nots: tuple[Node, ...] = ()
+    nots: dict[Node, None] = field(default_factory=dict)
 
 
 class Reading:
@@ -94,7 +94,8 @@ class Reading:
             if more is None:
                 continue
             if not more:
-                facets = replace(way.facets, nots=way.facets.nots + way.nots)
+                nots = tuple(dict.fromkeys((*way.facets.nots, *way.nots)))
+                facets = replace(way.facets, nots=nots)
                 key = (way.seen, facets.required, facets.asked, facets.forbidden, facets.nots)
                 found.setdefault(key, facets)
             ways += reversed(more)
@@ -116,7 +117,7 @@ class Reading:
             elif isinstance(work, _Choice):
                 return [self._taken(way, work, branch) for branch in work.branches]
             elif work.node.negated:
-                way.nots += (work.node,) if work.node not in way.nots else ()
+                way.nots[work.node] = None
             elif not self._open(way, work):
                 return None
         return []
@@ -151,7 +152,7 @@ class Reading:
             facets = Facets(forbidden=forbidden, required=branch.required)
         work: list[_Work] = [facets]
         work += [_Part(node, choice.through, choice.scope) for node in branch.nodes]
-        return _Way([*way.waiting, *reversed(work)], way.facets, way.seen, way.nots)
+        return _Way([*way.waiting, *reversed(work)], way.facets, way.seen, dict(way.nots))
 
     def _read(self, node: Node) -> Local | bool:
         known = self._local.get(node)

@@ -4,7 +4,8 @@ Promises: `Expressions` keeps one object for each expression, simplified, so tha
 same object and an automaton built from derivatives (`automaton.build`) stays small. The derivative
 of a language by a character is what may follow that character; languages built this way can be cut
 and subtracted as easily as joined (Owens, Reppy and Turon, "Regular-expression derivatives
-re-examined"). Leaves to others: building automata, and what is a sensible size for one.
+re-examined"). Making expressions stops with `TooLargeError` at the limit of `limits`. Leaves to
+others: building automata.
 
 An `Expressions` belongs to one thread and one question, and is thrown away with it.
 """
@@ -16,8 +17,13 @@ from typing import Protocol
 
 from gguf_widgets.core.engine.grammar import charset
 from gguf_widgets.core.engine.grammar.charset import Charset
+from gguf_widgets.core.engine.grammar.limits import MAX_EXPRESSION
 
-__all__ = ["Expression", "Expressions", "Steps"]
+__all__ = ["Expression", "Expressions", "Steps", "TooLargeError"]
+
+
+class TooLargeError(Exception):
+    """The language would take more work than the limits allow."""
 
 
 class Steps(Protocol):
@@ -61,6 +67,7 @@ class Expressions:
         self._known: dict[tuple[object, ...], Expression] = {}
         self._derived: dict[tuple[int, int], Expression] = {}
         self._leading: dict[int, frozenset[Charset]] = {}
+        self._size = 0
         self.nothing = self._make(("chars", charset.NONE), "chars", nullable=False)
         self.empty = self._make(("concat",), "concat", nullable=True)
         self.everything = self.loop(self.chars(charset.ANY), 0, None)
@@ -89,6 +96,7 @@ class Expressions:
         key = ("concat", *(part.number for part in flat))
         made = self._make(key, "concat", nullable=all(part.nullable for part in flat))
         made.parts = tuple(flat)
+        self._count(len(flat))
         return made
 
     def either(self, parts: Iterable[Expression]) -> Expression:
@@ -248,7 +256,13 @@ class Expressions:
             nullable=any(ends) if kind == "either" else all(ends),
         )
         made.parts = ordered
+        self._count(len(ordered))
         return made
+
+    def _count(self, size: int) -> None:
+        self._size += size
+        if self._size > MAX_EXPRESSION:
+            raise TooLargeError
 
     def _make(self, key: tuple[object, ...], kind: str, *, nullable: bool) -> Expression:
         known = self._known.get(key)

@@ -12,15 +12,18 @@ from __future__ import annotations
 from typing import Any
 
 from gguf_widgets.core.engine.grammar import texts
-from gguf_widgets.core.engine.grammar.document import Node
+from gguf_widgets.core.engine.grammar.document import Node, unsupported
 from gguf_widgets.core.engine.grammar.expand import Goal, Reading
 from gguf_widgets.core.engine.grammar.facets import Facets, ObjectLayer, canonical
+from gguf_widgets.core.engine.grammar.limits import MAX_PROOFS
 from gguf_widgets.core.engine.grammar.numbers import exact
 
 __all__ = ["Judge", "type_of"]
 
 # How far into required properties a proof goes that there can be no such value.
 _PROOF_DEPTH = 12
+# What looking for a text costs, in comparisons of other kinds.
+_TEXT_PROOF = 20
 
 
 def type_of(value: Any) -> str:
@@ -43,6 +46,8 @@ class Judge:
         self._reading = reading
         self._void: dict[Goal, str | None] = {}
         self._allows: dict[tuple[Goal, Any], bool] = {}
+        self._constants: dict[Facets, dict[str, frozenset[Any]]] = {}
+        self._num_proofs = 0
 
     # --- single values ---
 
@@ -166,8 +171,47 @@ class Judge:
         self._void[goal] = reason
         return reason
 
+    def apart(self, ours: Facets, theirs: Facets) -> bool:
+        """Say whether a constant in them tells two alternatives apart, which is quickly seen.
+
+        With hundreds of alternatives, each pair of them is asked about.
+        """
+        self._spend(1)
+        kinds = ours.types & theirs.types
+        if kinds != {"object"} or ours.values is not None or theirs.values is not None:
+            return not kinds
+        mine, other = self._constants_of(ours), self._constants_of(theirs)
+        return any(
+            name in mine and name in other and mine[name].isdisjoint(other[name])
+            for name in (*ours.required, *ours.asked)
+        )
+
+    def _constants_of(self, facets: Facets) -> dict[str, frozenset[Any]]:
+        """Return the names of which a schema lists the values, with these."""
+        found = self._constants.get(facets)
+        if found is None:
+            found = self._constants[facets] = {}
+            for layer in facets.layers:
+                for name, node in layer.names.items():
+                    ways = self._reading.alternatives(frozenset((node,)))
+                    if all(way.values is not None for way in ways):
+                        listed = frozenset().union(*(way.value_keys for way in ways))
+                        found[name] = found.get(name, listed) & listed
+        return found
+
+    def _spend(self, cost: int) -> None:
+        self._num_proofs += cost
+        if self._num_proofs > MAX_PROOFS:
+            raise unsupported(
+                "",
+                f"telling its alternatives apart takes more than {MAX_PROOFS:,} comparisons, which "
+                "is the limit. Use fewer, or anyOf in place of oneOf.",
+                limit=MAX_PROOFS,
+            )
+
     def void_facets(self, facets: Facets, depth: int = 0) -> str | None:
         """Say why no value can satisfy facets, or None if that is not sure."""
+        self._spend(1)
         if not facets.types:
             return "its types exclude each other"
         if facets.values is not None:
@@ -205,6 +249,7 @@ class Judge:
         if limits.high is not None and limits.low > limits.high:
             return f"minLength {limits.low} is more than maxLength {limits.high}"
         if limits.patterns or any(not loose for _, _, loose in limits.formats):
+            self._spend(_TEXT_PROOF)
             # Only whether there is one at all: the length as such would be counted state by state.
             found = texts.automaton(texts.unbounded(limits))
             longest = found.longest()

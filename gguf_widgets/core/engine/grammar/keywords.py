@@ -306,10 +306,11 @@ class _Reader:
         )
         additional = self.part("additionalProperties") if self.has("additionalProperties") else None
         required = tuple(dict.fromkeys(self.strings("required")))
-        if len(names) + len(required) > MAX_PROPERTIES:
+        num_names = len({*names, *required})
+        if num_names > MAX_PROPERTIES:
             raise self.error(
                 "properties",
-                f"it names {len(names):,} properties, and {MAX_PROPERTIES} is the limit.",
+                f"it names {num_names:,} properties, and {MAX_PROPERTIES} is the limit.",
                 limit=MAX_PROPERTIES,
             )
         layers: tuple[ObjectLayer, ...] = ()

@@ -13,11 +13,13 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_ELEMENTS",
     "MAX_ENUM",
+    "MAX_EXPRESSION",
     "MAX_GRAMMAR_BYTES",
     "MAX_LEFTMOST",
     "MAX_LEFTMOST_DEPTH",
     "MAX_NESTING",
     "MAX_PATTERN",
+    "MAX_PROOFS",
     "MAX_PROPERTIES",
     "MAX_READINGS",
     "MAX_REPEATS",
@@ -53,6 +55,12 @@ MAX_STATES = 3_000
 
 MAX_TRANSITIONS = 60_000
 """Transitions tried while such an automaton is built."""
+
+MAX_EXPRESSION = 300_000
+"""Parts of the expressions that are made on the way to one automaton."""
+
+MAX_PROOFS = 50_000
+"""How often it is asked, for one schema, whether nothing can satisfy some parts together."""
 
 MAX_REPEATS = 1_000_000
 """The most characters or items that a minimum can ask for; a larger maximum is taken as this."""

@@ -14,9 +14,9 @@ from decimal import Decimal
 from math import gcd, lcm
 
 from gguf_widgets.core.engine.grammar import charset
-from gguf_widgets.core.engine.grammar.automaton import Automaton, Edges, TooLargeError, smaller
+from gguf_widgets.core.engine.grammar.automaton import Automaton, Edges, smaller
 from gguf_widgets.core.engine.grammar.charset import Charset
-from gguf_widgets.core.engine.grammar.expression import Expression, Expressions
+from gguf_widgets.core.engine.grammar.expression import Expression, Expressions, TooLargeError
 from gguf_widgets.core.engine.grammar.limits import MAX_STATES
 
 __all__ = ["NumberLimits", "exact", "written", "written_widely"]
@@ -205,7 +205,9 @@ def _between(make: Expressions, first: int, last: int, digits: int, places: int)
         if digits + places > _DECIMAL_DIGITS:
             length = make.loop(make.chars(charset.chars("0123456789.")), 1, _DECIMAL_DIGITS + 1)
             shape = make.both([shape, length])
-    return make.both([shape, *_bounds(make, first, last, places)])
+    # What has no more digits is below the largest there is.
+    highest = last if last < 10 ** (digits + places) - 1 else None
+    return make.both([shape, *_bounds(make, first, highest, places)])
 
 
 def _bounds(make: Expressions, first: int, last: int | None, places: int) -> list[Expression]:

@@ -21,6 +21,8 @@ __all__ = ["Alternative", "Class", "Many", "Ref", "Rules", "RulesTooLargeError",
 
 # Up to so many repetitions are left to llama.cpp, as one rule each; more are counted in blocks.
 _IN_ONE = 256
+# A long chain of rules put into each other would be copied again for each of them.
+_LONGEST_PUT_IN = 100
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,10 @@ class Rules:
         # the square root keep the rules few, and stay below llama.cpp's bound.
         size = max(_IN_ONE, isqrt(count))
         block = self.add(f"{ref.name}-x", [self._exactly(ref, size)])
-        less = self._up_to_one(ref, size - 1)
+        less = self.add(f"{ref.name}-less", [self._up_to_one(ref, size - 1)])
         rest = self.add(f"{ref.name}-up-to", [self._up_to_one(ref, count % size)])
         for _ in range(count // size):
-            rest = self.add(f"{ref.name}-up-to", [(block, rest), less])
+            rest = self.add(f"{ref.name}-up-to", [(block, rest), (less,)])
         return (rest,)
 
     def _up_to_one(self, ref: Ref, count: int) -> Alternative:
@@ -316,8 +318,9 @@ def _shortened(rules: _Ways, root: str) -> _Ways:
     def put_in(way: Alternative) -> Alternative:
         found: list[Symbol] = []
         for symbol in way:
-            if isinstance(symbol, Ref) and symbol.name in finished:
-                found.extend(finished[symbol.name])
+            put = finished.get(symbol.name, ()) if isinstance(symbol, Ref) else ()
+            if put and len(found) + len(put) <= _LONGEST_PUT_IN:
+                found.extend(put)
             else:
                 found.append(symbol)
         return _joined(tuple(found))

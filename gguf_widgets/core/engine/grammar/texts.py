@@ -13,9 +13,9 @@ from dataclasses import replace
 from functools import lru_cache
 
 from gguf_widgets.core.engine.grammar import charset, formats, pattern, pattern_language
-from gguf_widgets.core.engine.grammar.automaton import Automaton, TooLargeError, build, words
+from gguf_widgets.core.engine.grammar.automaton import Automaton, build, words
 from gguf_widgets.core.engine.grammar.document import unsupported
-from gguf_widgets.core.engine.grammar.expression import Expression, Expressions
+from gguf_widgets.core.engine.grammar.expression import Expression, Expressions, TooLargeError
 from gguf_widgets.core.engine.grammar.facets import TextLimits
 from gguf_widgets.core.engine.grammar.limits import MAX_STATES
 
