@@ -18,6 +18,8 @@ from typing import Any
 import llama_cpp as lib
 import numpy as np
 
+from gguf_widgets.core.engine.llama import library
+
 _ENTRY = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 _CLOSING = (b'"', b"}", b"]", b'"}', b'"]', b"}}")
 
@@ -26,7 +28,7 @@ class Walker:
     """A model's vocabulary; close it at the end."""
 
     def __init__(self, path: Path) -> None:
-        lib.llama_backend_init()
+        library.start()
         params = lib.llama_model_default_params()
         params.vocab_only = True
         self.model = lib.llama_model_load_from_file(str(path).encode(), params)

@@ -32,6 +32,28 @@ def random_schema(rng: random.Random, depth: int = 3) -> dict[str, Any]:
     return schema
 
 
+def flat_schema(rng: random.Random) -> dict[str, Any]:
+    """Return a schema of one level without a format, of which jsonschema knows all values."""
+    schema = _flat(rng)
+    schema.pop("format", None)
+    return schema
+
+
+def object_schema(rng: random.Random) -> dict[str, Any]:
+    """Return a schema of objects whose properties are flat, where the style leaves no choice."""
+    schema = _object(rng, 1, [])
+    for name in schema.get("properties", {}):
+        schema["properties"][name] = flat_schema(rng)
+    for keyword in ("dependentSchemas", "dependentRequired", "unevaluatedProperties"):
+        schema.pop(keyword, None)
+    simple: tuple[Any, ...] = ({"type": "integer"}, {"type": "string"}, {"type": "null"})
+    if isinstance(schema.get("additionalProperties"), dict):
+        schema["additionalProperties"] = rng.choice(simple)
+    for pattern in schema.get("patternProperties", {}):
+        schema["patternProperties"][pattern] = rng.choice(simple)
+    return schema
+
+
 def _schema(rng: random.Random, depth: int, names: list[str]) -> dict[str, Any] | bool:
     kind = rng.random()
     if kind < 0.03:

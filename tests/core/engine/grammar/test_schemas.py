@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import random
 from datetime import date
 from enum import Enum
-from pathlib import Path
 from typing import Literal
 
 import jsonschema
-import llama_cpp
 import pytest
 from pydantic import BaseModel, Field
-from support.grammar_walk import Walker
 from support.random_schemas import random_schema
 
 from gguf_widgets.core.engine import grammar
 from gguf_widgets.core.errors import GrammarError, UnsupportedSchemaError
 from gguf_widgets.core.schema_input import to_schema
-from gguf_widgets.demo import demo_model_path
 
 NUM_RANDOM = 250
-
-
-@pytest.fixture(scope="module")
-def walker():
-    silent = llama_cpp.llama_log_callback(lambda *_: None)
-    llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
-    walker = Walker(Path(str(demo_model_path())))
-    yield walker
-    walker.close()
 
 
 class Mood(Enum):
