@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -250,12 +251,18 @@ def _query() -> list[Device]:
                 name=_decode(name(device)),
                 description=_decode(description(device)),
                 kind=_KINDS.get(code, "other"),
-                integrated=code == _INTEGRATED,
+                integrated=code == _INTEGRATED or _is_apples(_decode(name(device))),
                 memory_free_bytes=free.value,
                 memory_total_bytes=total.value,
             )
         )
     return found
+
+
+def _is_apples(name: str) -> bool:
+    """Say whether this is the graphics part of an Apple processor, which Metal calls a card."""
+    apple = sys.platform == "darwin" and platform.machine() == "arm64"
+    return apple and name.startswith(("Metal", "MTL"))
 
 
 def _decode(value: bytes | None) -> str:

@@ -3,9 +3,10 @@
 Promises: what was asked for stays as it is; what comes out differently from what a person might
 expect is said, with the reason. Leaves to others: whether it fits in the end (`fit.check_fits`).
 
-Measured for these choices, on two cores, with the shape of SmolLM2-135M in Q8_0: rows/s of a table
-with 8, 16 and 32 sequences at once 2.65, 2.84 and 2.77; prompt tokens/s with an `n_ubatch` of 64,
-128, 256, 512, 1024 and 2048: see `_BATCH`.
+Measured for these choices, with the shape of SmolLM2-135M in Q8_0: rows/s of a table on two cores
+with 8, 16 and 32 sequences at once 2.65, 2.84 and 2.77; prompt tokens for each second of one core,
+with an `n_ubatch` of 32, 64, 128, 256, 512 and 1024: 105, 178, 184, 194, 197 and 186. What is
+chosen for graphics cards has not been measured by us: it is llama.cpp's own default.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = ["ONE_THREAD_BYTES", "choose"]
 ONE_THREAD_BYTES: Final = 32_000_000
 # What choosing by ourselves leaves free, so that the machine stays usable.
 _SHARE: Final = 0.9
-# A card computes 32 sequences in about the time of 16; a processor does not (see above).
+# A card is idle for most of a step with few sequences; a processor is busy with 16 (see above).
 _GPU_SEQ_MAX: Final = 32
 # llama.cpp's own default: a card has so many units that a short batch leaves most of them idle.
 _GPU_BATCH: Final = 2048

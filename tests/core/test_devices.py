@@ -169,3 +169,13 @@ def test_cards_are_asked_for_only_where_the_library_could_use_any(
 @needs_engine
 def test_this_builds_cards_are_those_of_the_whole_list() -> None:
     assert graphics_cards() == [device for device in devices() if device.kind == "gpu"]
+
+
+def test_apples_graphics_share_the_main_memory_though_metal_calls_them_a_card(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr(module.platform, "machine", lambda: "arm64")
+    assert [module._is_apples(name) for name in ("MTL0", "Metal", "Vulkan0")] == [True, True, False]
+    monkeypatch.setattr(module.platform, "machine", lambda: "x86_64")  # a card of its own
+    assert not module._is_apples("MTL0")
