@@ -122,11 +122,13 @@ class Walker:
         for token in tokens:
             try:
                 decoder.decode(self.pieces[token])
+                # Python sees half a character (a surrogate) only when it is complete.
+                if not decoder.getstate()[0][:2] >= b"\xed\xa0" or decoder.getstate()[0] >= b"\xee":
+                    return int(token)
             except UnicodeDecodeError:
                 continue
             finally:
                 decoder.setstate(state)
-            return int(token)
         assert len(ends), "the grammar leaves no token at all"
         return int(ends[0])
 

@@ -3,14 +3,14 @@
 Promises: what passes is loaded by llama.cpp (as far as it does not name tokens of a vocabulary) and
 does not make it run without end or out of memory by its form. llama.cpp itself sees left recursion
 only where the rules in front are empty outright, and follows ambiguous ones with all their readings
-at once. Leaves to others: reading the text (`gbnf`), how many readings there can be (`readings`).
+at once. Leaves to others: reading the text (`gbnf`), how many readings there can be (`ambiguity`).
 """
 
 from __future__ import annotations
 
+from gguf_widgets.core.engine.grammar.ambiguity import check_ambiguity
 from gguf_widgets.core.engine.grammar.gbnf import Element, Grammar, Kind, parse
 from gguf_widgets.core.engine.grammar.limits import MAX_LEFTMOST, MAX_LEFTMOST_DEPTH
-from gguf_widgets.core.engine.grammar.readings import check_readings
 
 __all__ = ["check_grammar"]
 
@@ -39,7 +39,7 @@ def check_grammar(text: str, *, readings: bool = True) -> None:
             )
     _check_leftmost(grammar, nullable)
     if readings:
-        check_readings(grammar)
+        check_ambiguity(grammar)
 
 
 def _may_be_empty(element: Element, nullable: set[int]) -> bool:

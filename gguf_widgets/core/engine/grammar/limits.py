@@ -79,14 +79,15 @@ MAX_ELEMENTS = 150_000
 MAX_NESTING = 100
 """Brackets inside brackets."""
 
-MAX_LEFTMOST = 200_000
+MAX_LEFTMOST = 10_000_000
 """Ways into the rules before the first character. llama.cpp follows each one when it loads."""
 
 MAX_LEFTMOST_DEPTH = 2_500
 """Rules that begin with a rule that begins with a rule, and so on; llama.cpp recurses."""
 
-MAX_READINGS = 5_000
-"""Readings of a text that are open at the same time; llama.cpp follows each for each token."""
+MAX_READINGS = 1_000
+"""Readings of a text that are open at the same time, if they were not so many from the beginning;
+llama.cpp follows each for each token."""
 
 MAX_BRANCHES = 100_000
 """The same inside one token, where llama.cpp does not join readings that became equal."""
