@@ -9,7 +9,7 @@ texts a schema allows besides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from math import gcd, lcm
 
@@ -117,12 +117,11 @@ def written(make: Expressions, limits: NumberLimits) -> Expression:
     if limits.is_open:
         return _any_number(make)
     reach = Decimal(10**_DECIMAL_DIGITS)
-    if limits.step is None and (
-        (limits.low is not None and limits.low >= reach)
-        or (limits.high is not None and limits.high <= -reach)
+    if (limits.low is not None and limits.low >= reach) or (
+        limits.high is not None and limits.high <= -reach
     ):
         # Beyond the digits of others only whole numbers are written, which may have more.
-        limits = replace(limits, step=Decimal(1))
+        limits = limits.joined(NumberLimits(step=Decimal(1)))
     places = _DECIMAL_DIGITS - 1 if limits.step is None else _places(limits.step)
     if places >= _DECIMAL_DIGITS:
         raise TooLargeError
