@@ -125,7 +125,7 @@ class Memory(NamedTuple):
 
     `n_slots` counts the ``seq_id``s, at least as many as sequences run at once; `n_outputs` the
     rows of a batch whose next token can be asked for; `window` is how far a sliding window looks
-    back, in tokens.
+    back, in tokens (a running state may have one beside it).
     """
 
     kind: MemoryKind

@@ -87,6 +87,9 @@ class Engine:
             raise InvalidValueError("The backend did not say its n_ctx, n_batch and n_seq_max.")
         self._n_ctx, self._n_batch = n_ctx, n_batch
         self._cache = KVCache(backend, n_ctx)
+        # Where there are running states, a batch of unequal parts is computed in several goes; with
+        # a sliding window beside them that comes out wrong (see `n_ubatch` in `llama.loading`).
+        self._prompts_alone = not self._cache.can_cut and backend.memory.window > 0
         self.prefixes = PrefixStates(backend, self._cache, n_ctx)
         self.embedding = EmbeddingQueue(backend.embedder)
         self._placement = Placement(self._cache, n_seq_max)
@@ -303,6 +306,7 @@ class Engine:
                 n_batch=self._n_batch,
                 free_cells=self._cache.num_free_cells + self._cache.num_kept_cells,
                 prefill_limit=self._pace.limit,
+                prompts_alone=self._prompts_alone,
             )
             if chunks:
                 break

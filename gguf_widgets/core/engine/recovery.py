@@ -59,6 +59,8 @@ class Recovery:
             sequence.draft = []
             if sequence.num_computed < sequence.num_cached:
                 sequence.num_cached = sequence.num_computed
+        if status is DecodeStatus.FAILED and not self._cache.can_cut:
+            self._forget_states()
         if status is DecodeStatus.NO_ROOM:
             self._make_room(chunks)
         elif status in (DecodeStatus.INVALID, DecodeStatus.FAILED):
@@ -75,6 +77,18 @@ class Recovery:
                     status=status.name.lower(),
                 ),
             )
+
+    def _forget_states(self) -> None:
+        """Let everything be computed again, what was kept, too.
+
+        llama.cpp moves running states between cells layer by layer while it computes a batch, those
+        of sequences that are not in it, too. After one that did not end, any of them may be half
+        moved, with nothing to tell it by.
+        """
+        self._cache.clear()
+        for sequence in self._placement.running:
+            sequence.num_computed = self._cache.cut(sequence.slot, 0)
+            sequence.num_cached = sequence.num_cached if sequence.num_output else 0
 
     def _make_room(self, chunks: list[scheduler.Chunk]) -> None:
         """Answer llama.cpp's "no room", one measure at a time, the mildest first."""

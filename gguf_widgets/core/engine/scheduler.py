@@ -46,7 +46,12 @@ class Chunk(NamedTuple):
 
 
 def plan_batch(
-    ready: ReadOnly[Sequence], *, n_batch: int, free_cells: int, prefill_limit: int
+    ready: ReadOnly[Sequence],
+    *,
+    n_batch: int,
+    free_cells: int,
+    prefill_limit: int,
+    prompts_alone: bool = False,
 ) -> list[Chunk]:
     """Choose the next batch.
 
@@ -60,6 +65,8 @@ def plan_batch(
         The most tokens that can be stored.
     prefill_limit : int
         The most prompt tokens in a batch while somebody reads along.
+    prompts_alone : bool, default False
+        A batch holds decodes, or a part of one prompt; they take turns.
 
     Returns
     -------
@@ -72,6 +79,8 @@ def plan_batch(
     suspects = [sequence for sequence in ready if sequence.suspect]
     if suspects:
         ready = [min(suspects, key=_turn)]
+    elif prompts_alone:
+        ready = _decodes_or_one_prompt(ready)
     if len(ready) == 1:  # the commonest case, kept short
         sequence = ready[0]
         count = min(sequence.num_allowed, room)
@@ -88,6 +97,14 @@ def plan_batch(
         chunks += _prefill(prompts, min(room, prefill_limit) if watched else room)
         return chunks
     return _with_drafts(chunks, room) if any(one.draft for one in decoding) else chunks
+
+
+def _decodes_or_one_prompt(ready: ReadOnly[Sequence]) -> ReadOnly[Sequence]:
+    prompts = _next_prompt([sequence for sequence in ready if not sequence.is_decoding])
+    decoding = [sequence for sequence in ready if sequence.is_decoding]
+    if not prompts or (decoding and min(map(_turn, decoding)) < _turn(prompts[0])):
+        return decoding
+    return prompts
 
 
 def _in_turns(decoding: ReadOnly[Sequence], prompts: ReadOnly[Sequence], room: int) -> list[Chunk]:

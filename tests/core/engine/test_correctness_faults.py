@@ -113,8 +113,9 @@ def test_with_batches_that_are_broken_off(open_engine, reference_for, kind):
         reference.judge(tokens, replies[name], bound=exact_bound(kind), max_tokens=8)
 
 
+@pytest.mark.parametrize("how", ["interrupted", "failed"])
 @pytest.mark.parametrize("kind", STATES)
-def test_breaking_off_spoils_no_state_of_others(open_engine, reference_for, kind):
+def test_a_batch_that_does_not_end_spoils_no_state_of_others(open_engine, reference_for, kind, how):
     """llama.cpp moves the states of others, too, and leaves them where they were half moved."""
     engine = open_engine(kind, n_seq_max=4, **EXACT)
     reference = reference_for(engine, kind)
@@ -132,7 +133,20 @@ def test_breaking_off_spoils_no_state_of_others(open_engine, reference_for, kind
     # Two more want slots, and those used longest ago are not side by side.
     for n in range(2):
         ask(engine, f"other{n}", prompt(30, seed=10 + n), client=f"other{n}")
-    engine.interrupt()
+    decode = engine.backend.decode
+
+    def fail_once(num_tokens: int) -> int:
+        engine.backend.decode = decode
+        engine.backend.interrupt()
+        code = decode(num_tokens)
+        engine.backend.clear_interrupt()
+        assert code == DecodeStatus.ABORTED
+        return -3  # what llama_decode answers when the computation itself failed
+
+    if how == "interrupted":
+        engine.interrupt()
+    else:
+        engine.backend.decode = fail_once
     engine.step()
     for n in range(2):
         engine.abort(f"other{n}")

@@ -6,7 +6,7 @@ import pytest
 from support.reference import EXACT, exact_bound
 from support.tiny_histories import play
 
-HISTORIES = [("llama", 8), ("gemma3", 4), ("mamba", 4), ("jamba", 4)]
+HISTORIES = [("llama", 8), ("gemma3", 4), ("mamba", 4), ("jamba", 4), ("lfm2", 4)]
 
 
 @pytest.mark.parametrize(("kind", "how_many"), HISTORIES)

@@ -194,6 +194,27 @@ def test_batches_longer_than_a_micro_batch_do_not_lose_the_window(slots):
     assert it.is_after(3, PROMPT[:40] + own)
 
 
+def test_beside_running_states_a_window_gets_one_prompt_a_batch(open_engine):
+    """A batch of unequal parts would be computed in several pieces, as above."""
+    engine = open_engine("lfm2", n_batch=64, n_ubatch=16)
+    assert engine.settings.n_ubatch == 64
+    decode, batch, shapes = engine.backend.decode, engine.backend.batch, []
+
+    def decode_and_note(num_tokens: int) -> int:
+        counts = np.bincount(batch.seq_ids[:num_tokens])
+        shapes.append(sorted(counts[counts > 0].tolist()))
+        return decode(num_tokens)
+
+    engine.backend.decode = decode_and_note
+    for n in range(4):
+        ask(engine, f"r{n}", prompt(20 + 30 * n, seed=n), max_tokens=30)
+    run(engine)
+    assert all(len(shape) == 1 or set(shape) == {1} for shape in shapes)
+    assert max(map(len, shapes)) == 4  # replies go on side by side
+    first = [len(shape) == 1 for shape in shapes]
+    assert first.index(False) < len(first) - first[::-1].index(True)  # and prompts in between
+
+
 def test_what_a_slot_takes_over_piece_by_piece_has_no_hole(slots):
     """Part of a prompt is there, the rest comes from a slot whose window has moved on."""
     it = slots("gemma3", n_ctx=256)

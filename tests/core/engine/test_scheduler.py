@@ -72,6 +72,20 @@ def test_prompts_share_a_batch_equally_between_clients_whatever_their_number():
     assert taken == {0: 100, 5: 100, 6: 10}
 
 
+def test_where_prompts_are_alone_they_take_turns_with_the_decodes():
+    running = [sequence(n, "a", 5, num_computed=4, num_output=1) for n in range(3)]
+    running += [sequence(n, "b", 1_000) for n in (3, 4)]
+    seen = []
+    for step in range(12):
+        chunks = scheduler.plan_batch(
+            running, n_batch=64, free_cells=9_999, prefill_limit=64, prompts_alone=True
+        )
+        seen.append(tuple(chunk.sequence.order for chunk in chunks))
+        for chunk in chunks:
+            chunk.sequence.last_step = step
+    assert seen == [(0, 1, 2), (3,), (4,)] * 4
+
+
 def test_decodes_take_turns_when_a_batch_is_too_small_for_all():
     running = [sequence(n, "a", 5, num_computed=4, num_output=1) for n in range(5)]
     for step in range(100):

@@ -113,7 +113,7 @@ class LlamaBackend:
             kind=kind,
             n_slots=lib.llama_n_seq_max(self._context),
             n_outputs=loading.num_outputs(self._context, settings),
-            window=lib.llama_model_n_swa(self._model) if kind is MemoryKind.WINDOW else 0,
+            window=lib.llama_model_n_swa(self._model),
         )
         self._samplers = Samplers(self._context, self._vocabulary, settings.n_ctx or 0)
         self.batch = BatchArrays.empty(lib.llama_n_batch(self._context))

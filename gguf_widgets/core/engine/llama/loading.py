@@ -137,7 +137,7 @@ def make_context(model: Any, settings: LoadSettings) -> Any:
     params.n_ctx = n_ctx
     params.n_batch = n_batch
     params.n_ubatch = min(settings.n_ubatch or 512, n_batch)
-    if memory_kind(model) is MemoryKind.WINDOW:
+    if lib.llama_model_n_swa(model):
         # In one piece: while llama.cpp 0.3.36 places a later piece of a batch on trial it forgets
         # positions of the window that an earlier piece still needs (llama_kv_cache::prepare).
         params.n_ubatch = n_batch
