@@ -136,10 +136,13 @@ def graph_of(header: GgufHeader, memory: ModelMemory) -> Graph:
     n_vocab = n_vocab or header.number(f"{arch}.vocab_size") or 0
     shapes: dict[int, dict[str, tuple[int, ...]]] = {}
     streams = 0
+    n_layer = len(memory.layers)
     for tensor in header.tensors:
         match = _BLOCK.match(tensor.name)
         if match:
-            shapes.setdefault(int(match[1]), {})[match[2]] = tensor.shape
+            number = int(match[1])
+            if number < n_layer:  # others are not loaded, and a hostile file has 100,000 of them
+                shapes.setdefault(number, {})[match[2]] = tensor.shape
         elif tensor.name == "token_embd.weight" and len(tensor.shape) == 2:
             n_vocab = max(n_vocab, tensor.shape[1])
         elif tensor.name == "per_layer_model_proj.weight":

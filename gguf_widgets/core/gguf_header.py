@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,7 @@ _MOST: Final = 2**31 - 1  # llama.cpp keeps these numbers in 32 bits
 MOST_LAYERS: Final = 4096  # llama.cpp itself takes 512
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)  # no slots: what is counted over all tensors is kept
 class GgufHeader:
     """What a model file says of itself.
 
@@ -83,12 +84,12 @@ class GgufHeader:
         """The token that ends a text, or None."""
         return self.number("tokenizer.ggml.eos_token_id")
 
-    @property
+    @cached_property
     def num_parameters(self) -> int:
         """How many numbers all tensors hold."""
         return sum(tensor.num_elements for tensor in self.tensors)
 
-    @property
+    @cached_property
     def tensor_bytes(self) -> int:
         """How many bytes all tensors take (of unknown types: as far as they are known)."""
         return sum(tensor.size or 0 for tensor in self.tensors)
@@ -163,7 +164,7 @@ class GgufHeader:
             architecture=plain_text(arch, 64) or "unknown",
             size_bytes=self.size_bytes,
             num_parameters=self.num_parameters,
-            quantization=self._quantization(),
+            quantization=self._quantization,
             n_ctx_train=self.number(f"{arch}.context_length") or 0,
             n_vocab=self._n_vocab(),
             n_layer=self.number(f"{arch}.block_count") or 0,
@@ -187,6 +188,7 @@ class GgufHeader:
             return len(tokens)
         return self.number(f"{self.architecture}.vocab_size") or 0
 
+    @cached_property
     def _quantization(self) -> str:
         """Name the number format: what the file says, else the one that most numbers are in."""
         given = self.number("general.file_type")

@@ -150,6 +150,6 @@ def test_files_made_to_cost_much_cost_little(tmp_path: Path) -> None:
     header, size = header_bytes(model_entries().items(), tensors)
     paths.append(tmp_path / "as many tensors as allowed.gguf")
     sparse(paths[-1], header, len(header) + size + 32)
-    result = fuzz(tmp_path, 0, paths)  # which allows each of them 5 s of the processor
+    result = fuzz(tmp_path, 0, paths)  # which limits the processor's time of each
     assert result["read"] == len(paths)
     assert result["outcomes"].keys() >= {"accepted", "VocabularyOnlyError", "MalformedHeaderError"}
