@@ -34,8 +34,8 @@ from gguf_widgets.core.inspect import describe, to_json
 from gguf_widgets.core.types import LoadSettings
 
 LIMIT_BYTES = 100_000_000
-# For one file, in times of `yardstick`: the worst file takes about 40. What grows with the square of
-# a count in the file would be thousands.
+# For one file, in times of `yardstick`: the worst file takes about 40. What grows with the square
+# of a count in the file would be thousands.
 LONGEST = 100.0
 EDGES = [0, 1, 2, 3, 8, 9, 13, 31, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1]
 WIDE = [*EDGES, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
