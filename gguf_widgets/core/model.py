@@ -138,6 +138,12 @@ class Model(EmbeddingMethods, PrefixMethods):
             If the conversation does not fit the context.
         ChatTemplateError
             If the model's chat template fails; `use_chat_template` offers another.
+        UnsupportedSchemaError, GrammarError
+            For a `schema` or `grammar` that cannot be followed.
+        UnsupportedByModelError
+            If the model only turns texts into vectors.
+        WorkerBusyError
+            If too many requests wait already; the limits are in its details.
         WorkerDiedError
             If the process died meanwhile; the next call starts it again.
         ModelUnloadedError
@@ -324,6 +330,7 @@ class Model(EmbeddingMethods, PrefixMethods):
             ("Size", format_bytes(info.size_bytes)),
             ("Precision", info.quantization),
             ("Context", f"{self.settings.n_ctx:,} tokens"),
+            *_side_by_side(self.settings),
             ("State", "loaded" if self.loaded else "unloaded"),
         ]
         rows = "".join(
@@ -373,6 +380,16 @@ class Model(EmbeddingMethods, PrefixMethods):
             if client.alive:
                 raise
         return use(self._link.client())
+
+
+def _side_by_side(settings: LoadSettings) -> list[tuple[str, str]]:
+    """Say how much is computed at once; nothing of a model that writes nothing."""
+    if settings.n_seq_max is None or settings.n_batch is None:
+        return []
+    return [
+        ("Replies at once", f"up to {settings.n_seq_max} (n_seq_max)"),
+        ("Tokens in a step", f"up to {settings.n_batch:,} (n_batch)"),
+    ]
 
 
 class _Request(NamedTuple):

@@ -188,6 +188,9 @@ def loaded_with(settings: LoadSettings, *, has_gpu: bool) -> str:
         parts.append(f"{settings.n_ctx:,} tokens of context")
     if settings.n_threads is not None:
         parts.append("1 thread" if settings.n_threads == 1 else f"{settings.n_threads} threads")
+    if settings.n_seq_max is not None:
+        replies = "1 reply" if settings.n_seq_max == 1 else f"up to {settings.n_seq_max} replies"
+        parts.append(f"{replies} at once")
     if has_gpu and settings.n_gpu_layers is not None:
         layers = "all" if settings.n_gpu_layers < 0 else str(settings.n_gpu_layers)
         parts.append(f"{layers} layers on the graphics card")

@@ -370,7 +370,10 @@ def test_after_unload_every_use_says_so(model: Model) -> None:
 def test_it_shows_itself_without_letting_names_become_html(manager: ModelManager) -> None:
     with manager.load() as model:
         model._name = "<script>alert(1)</script>"
-        assert "<script>" not in model._repr_html_()
+        page = model._repr_html_()
+        assert "<script>" not in page
+        assert f"up to {model.settings.n_seq_max} (n_seq_max)" in page
+        assert f"up to {model.settings.n_batch:,} (n_batch)" in page
         assert "n_ctx=8192" in repr(model)
         assert model.load_notes
         assert model.load_notes[0].startswith("Demo mode")

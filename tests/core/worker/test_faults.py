@@ -14,6 +14,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 import pytest
@@ -31,9 +32,9 @@ from gguf_widgets.core.worker.link import WorkerLink
 from gguf_widgets.core.worker.protocol import Prompt
 from tests.core.conftest import wait_for
 
-NUM_KILLS = 100
 NUM_LANES = 2  # workers at a time: while one starts, the other is killed
 NUM_STREAMS = 8
+ON_AND_ON = {"ignore_eos": True, "max_tokens": 5000}  # the demo model's own replies are short
 
 
 def _idle(model: object) -> bool:
@@ -47,8 +48,9 @@ def _idle(model: object) -> bool:
 class Lane:
     """One worker that is killed again and again, and the two clients that keep coming back."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, num_kills: int, longest_s: float, sampling: Any) -> None:
         self.chance = random.Random(number)  # noqa: S311 - dice, not secrets
+        self.num_kills, self.longest_s, self.sampling = num_kills, longest_s, sampling
         self.n_ctx = 8192 + number * 256
         self.managers = [ModelManager(keep_alive=60) for _ in range(2)]
         self.num_killed = {"loading": 0, "streaming": 0}
@@ -59,7 +61,7 @@ class Lane:
         try:
             models = [manager.load(n_ctx=self.n_ctx) for manager in self.managers]
             links = [model._link for model in models]
-            while sum(self.num_killed.values()) < NUM_KILLS // NUM_LANES:
+            while sum(self.num_killed.values()) < self.num_kills:
                 self.kill_while_it_streams(links)
                 if self.chance.random() < 0.2:
                     self.kill_while_it_loads(links[0])
@@ -78,9 +80,11 @@ class Lane:
         clients = [link.client() for link in links]
         records: list[Record] = []
         with contextlib.suppress(WorkerError):  # it may die before all are sent
-            killer = threading.Timer(self.chance.uniform(0, 0.08), self.kill, (clients[0].pid,))
+            moment = self.chance.uniform(0, self.longest_s)
+            killer = threading.Timer(moment, self.kill, (clients[0].pid,))
             killer.start()
-            records.extend(ask_for_story(clients[n % 2]) for n in range(NUM_STREAMS))
+            for number in range(NUM_STREAMS):
+                records.append(ask_for_story(clients[number % 2], **self.sampling))
         killer.join()
         self.num_killed["streaming"] += 1
         for record in records:
@@ -120,12 +124,25 @@ class Lane:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # a hundred starts of a process, on a machine that may be busy
-def test_a_worker_killed_a_hundred_times_during_eight_streams_leaves_nothing_open(
-    no_leaks: None, scripted: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("backend", "num_kills", "longest_s", "sampling"),
+    [("scripted", 100, 0.08, {}), ("llama.cpp", 20, 0.5, ON_AND_ON)],
+    ids=["scripted, a hundred times", "llama.cpp, twenty times"],
+)
+def test_a_worker_killed_again_and_again_during_eight_streams_leaves_nothing_open(
+    no_leaks: None,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+    num_kills: int,
+    longest_s: float,
+    sampling: dict[str, Any],
 ) -> None:
+    monkeypatch.setenv("GGUF_WIDGETS_BACKEND", backend)
     monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "400")  # a story takes seconds
     before = psutil.Process().num_fds()
-    lanes = [Lane(number) for number in range(NUM_LANES)]
+    lanes = [
+        Lane(number, num_kills // NUM_LANES, longest_s, sampling) for number in range(NUM_LANES)
+    ]
     threads = [threading.Thread(target=lane.run) for lane in lanes]
     for thread in threads:
         thread.start()
@@ -134,8 +151,8 @@ def test_a_worker_killed_a_hundred_times_during_eight_streams_leaves_nothing_ope
     for lane in lanes:
         if lane.problem is not None:
             raise lane.problem
-    assert sum(sum(lane.num_killed.values()) for lane in lanes) >= NUM_KILLS
-    assert sum(lane.num_ends for lane in lanes) > NUM_KILLS * NUM_STREAMS / 2
+    assert sum(sum(lane.num_killed.values()) for lane in lanes) >= num_kills
+    assert sum(lane.num_ends for lane in lanes) > num_kills * NUM_STREAMS / 2
     wait_for(lambda: psutil.Process().num_fds() <= before, "no descriptor is left open")
 
 
