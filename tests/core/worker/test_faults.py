@@ -83,8 +83,9 @@ class Lane:
             moment = self.chance.uniform(0, self.longest_s)
             killer = threading.Timer(moment, self.kill, (clients[0].pid,))
             killer.start()
-            for number in range(NUM_STREAMS):
-                records.append(ask_for_story(clients[number % 2], **self.sampling))
+            records.extend(
+                ask_for_story(clients[number % 2], **self.sampling) for number in range(NUM_STREAMS)
+            )
         killer.join()
         self.num_killed["streaming"] += 1
         for record in records:
