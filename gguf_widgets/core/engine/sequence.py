@@ -59,6 +59,8 @@ class Sequence:
         How often it was put back.
     num_passed : int
         How often another client's later request got a slot while this was first of its own.
+    has_company : bool
+        It is a row of a table that has run beside others.
     draft : list of int
         What it is guessed to go on with, for the next batch.
     """
@@ -82,6 +84,7 @@ class Sequence:
     num_common: int = 0
     num_preempted: int = 0
     num_passed: int = 0
+    has_company: bool = False
     draft: list[int] = field(default_factory=list)
     ngrams: NgramIndex = field(default_factory=NgramIndex)
     sampler: Sampler | None = None
