@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 from support.wheel import build_wheel, install_wheel
+
+from gguf_widgets.core.config import runtime_dir
 
 # On a busy machine any example may take long, and so may drawing it.
 hypothesis.settings.register_profile(
@@ -23,14 +27,17 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Point ``GGUF_WIDGETS_HOME`` at a fresh folder and clear the other switches."""
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.setenv("GGUF_WIDGETS_HOME", str(folder))
     monkeypatch.delenv("GGUF_WIDGETS_MODELS", raising=False)
     monkeypatch.delenv("GGUF_WIDGETS_BACKEND", raising=False)
-    return folder
+    run = runtime_dir()
+    yield folder
+    if folder not in run.parents:  # this test's own all the same: a long name moves it elsewhere
+        shutil.rmtree(run, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

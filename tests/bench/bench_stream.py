@@ -1,6 +1,6 @@
 """One stream: our engine beside `llama_cpp.Llama` streaming and a bare `llama_decode` loop.
 
-    python tests/bench/bench_stream.py [--rounds 9] [--tokens 96] [--threads 2 | --busy]
+    python tests/bench/bench_stream.py [--rounds 21] [--tokens 96] [--threads 2 | --busy]
 
 Each round lets each of them continue the same prompt, in turn, with the same sampler settings and
 threads, and another prompt than before, so that nobody has it in a cache. Our engine has its turn
@@ -257,7 +257,7 @@ def measure(
 
 
 def main() -> int:
-    parser = options(__doc__, rounds=9)
+    parser = options(__doc__, rounds=21)
     parser.add_argument("--tokens", type=int, default=96, help="new tokens in each turn")
     chosen = read_options(parser)
     silence()
@@ -271,7 +271,7 @@ def main() -> int:
         measure("smollm2-135m", chosen, results, count=48, rounds=3)
     else:
         measure("smollm2-135m", chosen, results, count=chosen.tokens, rounds=chosen.rounds)
-        measure("qwen2.5-0.5b", chosen, results, count=32, rounds=3)
+        measure("qwen2.5-0.5b", chosen, results, count=32, rounds=9)
     return results.finish()
 
 
