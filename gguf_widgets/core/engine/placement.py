@@ -28,9 +28,9 @@ HEADROOM = 64
 # Waiting for another sequence costs a step, so it is done for no less than this many tokens.
 WORTH_WAITING = 32
 
-# Of a finished row, no fewer tokens than this stay for others. Attention looks past every cell up to
-# the last that is in use: 115 cells of five short leftovers, high up in a cache of 3,648, made the
-# prompts of the next table 15 to 40% slower.
+# Of a finished row, no fewer tokens than this stay for others. Attention looks past every cell up
+# to the last that is in use: 115 cells of five short leftovers, high up in a cache of 3,648, made
+# the prompts of the next table 15 to 40% slower.
 WORTH_KEEPING = 32
 
 # How many waiting rows of a table are looked at to see what is worth keeping for them.
