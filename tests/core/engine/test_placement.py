@@ -72,6 +72,20 @@ def test_a_table_that_is_asked_row_by_row_finds_its_template_again(batch):
     assert counted.num_tokens < 120 + 20 * (10 + 3)
 
 
+@pytest.mark.parametrize("num_common", [0, 1, 20])
+def test_rows_with_little_in_common_leave_nothing_behind(num_common):
+    # Leftovers high up in the cache would make attention look past all the cells below them.
+    engine = make(n_ctx=512, n_batch=64, n_seq_max=4)
+    for number in range(20):
+        ask(engine, str(number), [*[3] * num_common, *[number % 60 + 1] * 9], batch=True)
+    run(engine)
+    assert engine._cache.num_kept_cells == 0
+    ask(engine, "alone", row(1), batch=True, max_tokens=9)
+    run(engine)
+    assert engine._cache.num_kept_cells == 130  # its prompt may be a template; its reply is not
+    assert_nothing_left(engine)
+
+
 def test_choices_of_one_prompt_compute_it_once():
     engine = make(n_ctx=512, n_batch=64, n_seq_max=4)
     for number in range(4):
