@@ -45,6 +45,7 @@ class Comparison(NamedTuple):
     name: str
     other: str
     goal: float | None
+    in_readme: bool = True
 
 
 class Table:
@@ -92,7 +93,7 @@ class Table:
         )
 
     def _finding(self, turns: Turns, comparison: Comparison, what: str) -> Finding:
-        name, other, goal = comparison
+        name, other, goal, in_readme = comparison
         if not (turns.has(name) and turns.has(other)):
             missing = f"{PEER} is not installed"
             return Finding(what=f"{what}: {name}", ours="", peer=PEER, reading=missing, goal=goal)
@@ -105,6 +106,7 @@ class Table:
             ratio=ratio,
             goal=goal,
             strict=goal == 1.0,
+            in_readme=in_readme,
         )
 
 
@@ -129,7 +131,7 @@ def _programme(
     if not with_shared:
         alone = Entry(f"{PEER}, one by one", PEER, 1, num_alone)
         entries.append(alone)
-        comparisons.append(Comparison(alone.name, llama.name, None))
+        comparisons.append(Comparison(alone.name, llama.name, None, in_readme=False))
     return entries, comparisons
 
 

@@ -28,6 +28,10 @@ SHARED = (0, 64, 256, 1024)
 GOAL_SHARE = 0.97
 
 
+def _sequences(count: int) -> str:
+    return "1 sequence" if count == 1 else f"{count} sequences"
+
+
 class Growth:
     """One model, and the results its figures go to."""
 
@@ -44,25 +48,26 @@ class Growth:
         print("sequences side by side, nothing shared")
         with contextlib.ExitStack() as stack:
             runners = [
-                stack.enter_context(self._runner(f"{n} sequences", n, 0, num_rows))
+                stack.enter_context(self._runner(_sequences(n), n, 0, num_rows))
                 for n, num_rows in counts.items()
             ]
             turns = self._measure(runners, max(counts.values()), 0)
         for n in counts:
-            name, first = f"{n} sequences", f"{min(counts)} sequences"
+            name, first = _sequences(n), _sequences(min(counts))
             ratio, share = turns.ratio(name, first), turns.share_in_decode(name)
             self._results.add(
                 Finding(
-                    what=f"{self._shape}: {n} sequences side by side",
+                    what=f"{self._shape}: {name} side by side",
                     ours=f"{turns.rows_per_s(name):.2f} rows/s",
-                    peer="" if n == min(counts) else f"{first}: {turns.rows_per_s(first):.2f}",
-                    reading=f"{ratio:.2f} times as fast as {first}",
+                    peer="" if name == first else f"{first}: {turns.rows_per_s(first):.2f}",
+                    reading="" if name == first else f"{ratio:.2f} times as fast as {first}",
                     ratio=ratio,
+                    in_readme=len(counts) > 1,
                 )
             )
             self._results.add(
                 Finding(
-                    what=f"{self._shape}: time inside llama_decode, {n} sequences",
+                    what=f"{self._shape}: time inside llama_decode, {name}",
                     ours=f"{share:.1%}",
                     reading=f"{share:.1%}",
                     ratio=share,
@@ -85,7 +90,7 @@ class Growth:
                 Finding(
                     what=f"{self._shape}: {length} shared prompt tokens, {N_SLOTS} sequences",
                     ours=f"{speeds[length]:.2f} rows/s",
-                    reading=f"{ratio:.2f} of the speed with none",
+                    reading=f"{ratio:.2f} of the speed with none" if length else "",
                     ratio=ratio,
                 )
             )
