@@ -197,8 +197,10 @@ def measure_memory(path: Path, num_kernels: int, results: Results) -> None:
     size = path.stat().st_size
     # Where a process's share of common pages moves by some megabytes, a tiny model shows nothing.
     heavy = [pid for pid in pids if memory_of(pid) - bare[1] > max(size / 2, 20e6)]
+    leaving = psutil.Process(worker)
     for kernel in kernels:
         kernel.end()
+    leaving.wait(timeout=60)  # it tidies up in the folder that is removed after this
 
     mb = 1e6
     print(
