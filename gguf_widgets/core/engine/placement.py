@@ -290,13 +290,14 @@ class Placement:
             return computed  # the conversation's next turn begins with all of it
         # Rows of a table have their template in common, and nobody asks for the same row again.
         shared = self._cache.num_shared(sequence.slot)
+        has_company = sequence.has_company
         for other in self.waiting.waiting_like(sequence, _LOOK_AHEAD):
-            sequence.has_company = True
+            has_company = True
             shared = max(shared, common_length(computed, other.tokens))
         if shared >= WORTH_KEEPING:
             return computed[:shared]
         # One at a time, so the next has not been seen yet: all of the prompt may be the template.
-        return () if sequence.has_company else computed[: sequence.num_prompt]
+        return () if has_company else computed[: sequence.num_prompt]
 
 
 def _room_to_grow(sequence: Sequence) -> int:
