@@ -199,7 +199,7 @@ def _mamba2(file: TinyFile, n_layer: int) -> None:
 
 
 def _rwkv7(file: TinyFile, n_layer: int) -> None:
-    rank, head = 8, 32  # ggml computes such heads in steps of 32
+    rank, head = 8, 64  # with AVX-512 ggml computes steps of 64 and reads past a smaller head
     writer = file.writer
     writer.add_layer_norm_eps(1e-5)
     writer.add_feed_forward_length(N_FF)
