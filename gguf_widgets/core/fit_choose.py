@@ -62,11 +62,14 @@ def choose(
         )
     notes: list[str] = []
     room = Room(free_bytes, _SHARE)
-    n_ctx = asked.n_ctx or footprint.wanted_ctx
+    own_cells = footprint.has_own_cells(asked)
+    n_ctx = asked.n_ctx or footprint.default_ctx(asked)
+    n_seq_max = asked.n_seq_max or _chosen_sequences(footprint, DEFAULT_SEQ_MAX)
     chosen = asked.replace(
         n_ctx=n_ctx,
-        n_seq_max=asked.n_seq_max or _chosen_sequences(footprint, DEFAULT_SEQ_MAX),
-        **_batches(asked, DEFAULT_BATCH, n_ctx),
+        n_seq_max=n_seq_max,
+        kv_unified=not own_cells,
+        **_batches(asked, DEFAULT_BATCH, n_ctx * (n_seq_max if own_cells else 1)),
         n_gpu_layers=-1 if asked.n_gpu_layers is None else asked.n_gpu_layers,
         n_threads=asked.n_threads or _chosen_threads(footprint, n_cores),
         **_chosen_types(footprint, asked),
@@ -76,6 +79,16 @@ def choose(
     )
     if asked.n_gpu_layers is None and footprint.gpus:
         chosen = _with_layers(footprint, chosen, asked, room, notes)
+    if own_cells and asked.n_ctx is None and n_ctx < footprint.wanted_ctx:
+        notes.append(
+            f"Each of {chosen.n_seq_max} sequences has room of its own for {n_ctx:,} tokens (n_ctx)"
+            ", because each has its own KV cache (kv_unified)."
+        )
+    if asked.kv_unified is False and not own_cells:
+        notes.append(
+            "All sequences have one KV cache: this model has running states or a sliding window,"
+            " with which they cannot have one each (kv_unified)."
+        )
     if asked.n_ctx is None:
         chosen = _with_context(footprint, chosen, room, notes)
     elif 0 < footprint.n_ctx_train < n_ctx:
@@ -136,7 +149,7 @@ def _with_context(
     footprint: Footprint, chosen: LoadSettings, room: Room, notes: list[str]
 ) -> LoadSettings:
     """Make the context shorter if it does not fit."""
-    wanted = footprint.wanted_ctx
+    wanted = footprint.default_ctx(chosen)
     if wanted <= SMALLEST_CTX or fits(footprint, footprint.estimate(chosen), room):
         return chosen
     fitting = largest_context(footprint, chosen, room, most=wanted) or 0

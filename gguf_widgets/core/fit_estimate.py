@@ -48,6 +48,8 @@ __all__ = [
 
 # A longer context costs memory and is seldom used: chosen only when asked for.
 DEFAULT_CTX: Final = 8192
+# The same where each sequence has a cache of its own: enough for the row of a table.
+DEFAULT_OWN_CTX: Final = 2048
 # llama.cpp gives out cells in blocks of this many.
 CTX_STEP: Final = 256
 DEFAULT_BATCH: Final = 512
@@ -179,6 +181,11 @@ class Footprint:
         """The context to choose when memory does not matter."""
         return max(min(self.n_ctx_train or DEFAULT_CTX, DEFAULT_CTX), 16)  # LoadSettings' least
 
+    def default_ctx(self, settings: LoadSettings) -> int:
+        """Return the same for some settings."""
+        own = self.has_own_cells(settings)
+        return min(self.wanted_ctx, DEFAULT_OWN_CTX) if own else self.wanted_ctx
+
     @property
     def layers_to_place(self) -> int:
         """The most that `n_gpu_layers` can say: the layers, and the output."""
@@ -186,12 +193,19 @@ class Footprint:
 
     def n_ctx(self, settings: LoadSettings) -> int:
         """Return the context's cells, which come in blocks."""
-        return -(-(settings.n_ctx or self.wanted_ctx) // CTX_STEP) * CTX_STEP
+        return -(-(settings.n_ctx or self.default_ctx(settings)) // CTX_STEP) * CTX_STEP
 
     def n_slots(self, settings: LoadSettings) -> int:
         """Return how many sequences llama.cpp is asked to keep apart."""
         running = settings.n_seq_max or DEFAULT_SEQ_MAX
-        return running if self.memory.is_recurrent else min(running + KEPT_SLOTS, _MOST_SLOTS)
+        if self.memory.is_recurrent or self.has_own_cells(settings):
+            return running
+        return min(running + KEPT_SLOTS, _MOST_SLOTS)
+
+    def has_own_cells(self, settings: LoadSettings) -> bool:
+        """Say whether each sequence gets a KV cache of its own, as in `engine.llama.loading`."""
+        shared = self.memory.is_recurrent or self.memory.has_window
+        return settings.kv_unified is False and not shared
 
     def state_bytes(self) -> int:
         """Return what each further slot costs in running states."""
@@ -264,7 +278,8 @@ class Footprint:
     def _kept_bytes(self, settings: LoadSettings) -> list[int]:
         """Return what each layer keeps: cells and states."""
         slots = self.n_slots(settings)
-        n_cells = self.n_ctx(settings) * (slots if self.memory.cells_per_slot else 1)
+        each = self.memory.cells_per_slot or self.has_own_cells(settings)
+        n_cells = self.n_ctx(settings) * (slots if each else 1)
         key, value = KV_BYTES[settings.type_k or "f16"], KV_BYTES[settings.type_v or "f16"]
         plain = settings.flash_attn is False
         return [
@@ -280,7 +295,7 @@ class Footprint:
         return min(
             settings.n_ubatch or DEFAULT_BATCH,
             settings.n_batch or DEFAULT_BATCH,
-            self.n_ctx(settings),
+            self.n_ctx(settings) * (self.n_slots(settings) if self.has_own_cells(settings) else 1),
         )
 
     def _input_bytes(self, settings: LoadSettings) -> int:

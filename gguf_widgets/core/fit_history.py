@@ -51,7 +51,7 @@ _ROUNDED: Final = 2**16
 # The settings that change what llama.cpp allocates.
 _SETTINGS: Final = (
     "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_gpu_layers", "type_k", "type_v", "flash_attn",
-    "n_draft", "lora",
+    "kv_unified", "n_draft", "lora",
 )  # fmt: skip
 
 

@@ -6,13 +6,14 @@ first ones cost the person least. Leaves to others: taking one (whoever asks), t
 
 The order, and why
 ------------------
-1. KV cache in 8 bits ("q8_0"): the whole context, at full speed; answers differ hardly.
-2. Flash attention, where it was switched off: the same answers.
-3. Fewer sequences at once, where each keeps a state: less at the same time, the same answers.
-4. Fewer layers on the graphics card, as long as half of them stay there: slower.
-5. A shorter context: the model forgets sooner.
-6. Two of these together; an 8-bit cache makes a context nearly twice as long.
-7. Most or all layers in main memory: much slower, but it runs.
+1. One KV cache for all sequences, where each was to have its own: the same answers.
+2. KV cache in 8 bits ("q8_0"): the whole context, at full speed; answers differ hardly.
+3. Flash attention, where it was switched off: the same answers.
+4. Fewer sequences at once, where each keeps a state: less at the same time, the same answers.
+5. Fewer layers on the graphics card, as long as half of them stay there: slower.
+6. A shorter context: the model forgets sooner.
+7. Two of these together; an 8-bit cache makes a context nearly twice as long.
+8. Most or all layers in main memory: much slower, but it runs.
 
 What is no better in anything than an option before it is left out.
 """
@@ -160,6 +161,8 @@ def _candidates(footprint: Footprint, settings: LoadSettings, room: Room) -> Ite
     eight = _eight_bits(footprint, settings)
     flash: dict[str, Any] = {"flash_attn": True} if settings.flash_attn is False else {}
     both = {**eight, **flash}
+    if footprint.has_own_cells(settings):
+        yield {"kv_unified": True}, "with one KV cache for all sequences"
     if eight:
         yield both, _EIGHT_WORDS
     if flash:

@@ -386,8 +386,9 @@ def _side_by_side(settings: LoadSettings) -> list[tuple[str, str]]:
     """Say how much is computed at once; nothing of a model that writes nothing."""
     if settings.n_seq_max is None or settings.n_batch is None:
         return []
+    caches = "" if settings.kv_unified in (None, True) else ", each with its own KV cache"
     return [
-        ("Replies at once", f"up to {settings.n_seq_max} (n_seq_max)"),
+        ("Replies at once", f"up to {settings.n_seq_max} (n_seq_max){caches}"),
         ("Tokens in a step", f"up to {settings.n_batch:,} (n_batch)"),
     ]
 

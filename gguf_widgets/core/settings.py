@@ -226,7 +226,8 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
     Parameters
     ----------
     n_ctx : int or None
-        Tokens of context, shared by everything that runs at once.
+        Tokens of context: shared by everything that runs at once, or, without `kv_unified`, for
+        each sequence by itself.
     n_batch, n_ubatch : int or None
         The most tokens handed to one `llama_decode`, and computed at once inside it.
     n_seq_max : int or None
@@ -239,6 +240,13 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
         The KV cache's number format: "f16", "bf16", "f32", or, with less memory, "q8_0", "q5_1",
         "q5_0", "q4_1", "q4_0", "iq4_nl".
     flash_attn : bool or None
+    kv_unified : bool or None
+        Whether all sequences have one KV cache, which is what is chosen: short and long ones find
+        room in it, and a common beginning lies there once. False gives each of the `n_seq_max`
+        sequences a cache of its own with room for `n_ctx` tokens: it takes so many times the
+        memory, and on a processor many long rows of a table are computed sooner, since nobody's
+        attention has to look past the tokens of the others. A common beginning is copied then.
+        Models with running states or a sliding window have one cache in any case.
     n_draft : int or None
         Guess up to so many tokens ahead from what stands in the text already (prompt lookup), where
         measuring says that it pays; 0 to 64, chosen is 0. Replies that repeat their prompt come
@@ -261,6 +269,7 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
     type_k: str | None = None
     type_v: str | None = None
     flash_attn: bool | None = None
+    kv_unified: bool | None = None
     n_draft: int | None = None
     lora: tuple[tuple[str, float], ...] = ()
     use_mmap: bool | None = None

@@ -37,6 +37,7 @@ _NUM_BLOCKS: Final = 1024
 _OF_NO_CONSEQUENCE: Final = frozenset(
     {
         "chat_template",
+        "kv_unified",  # `runtime` says how many caches a state lists
         "n_batch",
         "n_ctx",
         "n_draft",

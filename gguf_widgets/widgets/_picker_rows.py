@@ -185,7 +185,8 @@ def loaded_with(settings: LoadSettings, *, has_gpu: bool) -> str:
     """Return in a sentence what a model was loaded with."""
     parts = []
     if settings.n_ctx is not None:
-        parts.append(f"{settings.n_ctx:,} tokens of context")
+        each = " for each reply" if settings.kv_unified is False else ""
+        parts.append(f"{settings.n_ctx:,} tokens of context{each}")
     if settings.n_threads is not None:
         parts.append("1 thread" if settings.n_threads == 1 else f"{settings.n_threads} threads")
     if settings.n_seq_max is not None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.gguf_writer import Tensor, Typed, header_bytes, model_bytes, model_entries
+from support.tiny_model import write_tiny_model
 
 from gguf_widgets.core import fit, fit_machine
 from gguf_widgets.core.errors import InvalidValueError, NotEnoughMemoryError
@@ -99,6 +100,7 @@ def test_the_demo_fits_any_normal_machine() -> None:
     trained=st.integers(1, 200_000),
     n_batch=st.none() | st.integers(1, 4096),
     n_seq_max=st.none() | st.integers(1, 256),
+    kv_unified=st.sampled_from([None, True, False]),
 )
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -111,19 +113,26 @@ def test_settings_keep_what_was_asked_for_and_never_shrink_in_silence(
     trained: int,
     n_batch: int | None,
     n_seq_max: int | None,
+    kv_unified: bool | None,
 ) -> None:
     model = header(tmp_path, llama__context_length=Typed("uint32", trained))
-    asked = LoadSettings(n_ctx=n_ctx, n_batch=n_batch, n_seq_max=n_seq_max)
+    asked = LoadSettings(n_ctx=n_ctx, n_batch=n_batch, n_seq_max=n_seq_max, kv_unified=kv_unified)
     chosen, notes = choose_settings(model, asked, free_bytes=int(free_gb * GB), n_cores=4)
     open_fields = {name for name, value in chosen.to_dict().items() if value is None}
     assert open_fields == {"flash_attn", "chat_template"}
     assert chosen.n_ctx is not None
     assert chosen.n_batch is not None
     assert chosen.n_ubatch is not None
-    assert chosen.n_ubatch <= chosen.n_batch <= chosen.n_ctx
+    own = kv_unified is False
+    assert chosen.kv_unified is not own
+    assert chosen.n_seq_max is not None
+    assert chosen.n_ubatch <= chosen.n_batch <= chosen.n_ctx * (chosen.n_seq_max if own else 1)
     assert n_seq_max in (None, chosen.n_seq_max)
     assert chosen.n_threads == 4
-    wanted = max(16, min(trained, 8192))
+    wanted = max(16, min(trained, 2048 if own else 8192))
+    said = [note for note in notes if "room of its own" in note]
+    assert bool(said) == (own and n_ctx is None and trained > 2048)
+    notes = [note for note in notes if note not in said]
     if n_ctx is not None:
         assert chosen.n_ctx == n_ctx
         assert any("trained with" in note for note in notes) == (n_ctx > trained)
@@ -135,6 +144,27 @@ def test_settings_keep_what_was_asked_for_and_never_shrink_in_silence(
     else:
         assert chosen.n_ctx == wanted
         assert notes == []
+
+
+def test_own_caches_take_so_many_times_the_memory_and_one_for_all_is_offered(
+    tmp_path: Path,
+) -> None:
+    model = header(tmp_path)
+    own = LoadSettings(n_ctx=4096, n_seq_max=8, kv_unified=False)
+    shared = own.replace(kv_unified=True)
+    assert estimate(model, own).kv_bytes == 8 * estimate(model, shared).kv_bytes
+    free = estimate(model, shared).total_bytes
+    with pytest.raises(NotEnoughMemoryError, match="with one KV cache for all sequences") as caught:
+        check_fits(model, own, free_bytes=free)
+    assert caught.value.details["options"][0]["changes"] == {"kv_unified": True}
+
+
+def test_who_cannot_have_own_caches_is_told(tmp_path: Path) -> None:
+    model = read_header(write_tiny_model(tmp_path / "tiny.gguf", architecture="gemma2"))
+    asked = LoadSettings(kv_unified=False, n_ctx=4096)
+    chosen, notes = choose_settings(model, asked, free_bytes=100 * GB, n_cores=4)
+    assert chosen.kv_unified
+    assert any("a sliding window" in note and "kv_unified" in note for note in notes)
 
 
 def test_settings_that_exclude_each_other_are_refused(tmp_path: Path) -> None:

@@ -77,20 +77,22 @@ def test_lines_that_only_look_like_buffers_are_left_alone() -> None:
 )
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "mamba"])
 @pytest.mark.parametrize("flash_attn", [True, False])
+@pytest.mark.parametrize("kv_unified", [True, False])
 def test_a_real_load_takes_what_was_estimated(
-    architecture: str, flash_attn: bool, tmp_path: Path
+    architecture: str, flash_attn: bool, kv_unified: bool, tmp_path: Path
 ) -> None:
     from gguf_widgets.core.engine.llama import LlamaBackend
     from gguf_widgets.core.engine.llama.library import log
 
     path = write_tiny_model(tmp_path / "tiny.gguf", architecture=architecture, n_ctx_train=8192)
     header = read_header(path)
-    settings, _ = choose_settings(
-        header, LoadSettings(flash_attn=flash_attn), free_bytes=8 * 10**9, n_cores=1
-    )
+    asked = LoadSettings(flash_attn=flash_attn, kv_unified=kv_unified)
+    settings, _ = choose_settings(header, asked, free_bytes=8 * 10**9, n_cores=1)
     need = estimate(header, settings)
     backend = LlamaBackend(path, settings)
     try:
+        assert settings.kv_unified is backend.settings.kv_unified
+        assert settings.n_ctx == backend.settings.n_ctx
         told = measure(log.buffers)
     finally:
         backend.close()

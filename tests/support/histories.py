@@ -58,8 +58,12 @@ def expected_text(prompt, limit, n_ctx, script=next_letter) -> str:
     return text
 
 
-def make(n_ctx=256, n_batch=32, n_seq_max=4, script=next_letter, n_draft=0, **more) -> Engine:
-    load = LoadSettings(n_ctx=n_ctx, n_batch=n_batch, n_seq_max=n_seq_max, n_draft=n_draft)
+def make(
+    n_ctx=256, n_batch=32, n_seq_max=4, script=next_letter, n_draft=0, kv_unified=None, **more
+) -> Engine:
+    load = LoadSettings(
+        n_ctx=n_ctx, n_batch=n_batch, n_seq_max=n_seq_max, n_draft=n_draft, kv_unified=kv_unified
+    )
     return Engine(ScriptedBackend(load, script, **more))
 
 
@@ -105,7 +109,7 @@ def assert_well_formed(events) -> None:
 def assert_accounts_agree(engine) -> None:
     """The engine knows exactly how many cells the backend has in use."""
     cache, used = engine._cache, engine.backend.num_cells
-    assert cache.num_free_cells == engine.settings.n_ctx - used
+    assert cache.num_free_cells == cache.num_cells - used
     assert cache.num_busy_cells + cache.num_kept_cells == used
 
 
@@ -142,7 +146,14 @@ class Faults:
         return None
 
 
-def play(seed: int, *, can_cut: bool, fault_rate: float, large: bool) -> Engine:
+MEMORIES = {
+    "shared cells": {},
+    "own cells": {"kv_unified": False},
+    "running states": {"can_cut": False},
+}
+
+
+def play(seed: int, *, memory: str, fault_rate: float, large: bool) -> Engine:
     """Play one history to its end and check it; return the engine."""
     rng = repeatable(seed)
     n_ctx = rng.choice([16, 40, 100, 400] if large else [16, 30, 60])
@@ -155,7 +166,7 @@ def play(seed: int, *, can_cut: bool, fault_rate: float, large: bool) -> Engine:
         n_ctx=n_ctx,
         n_batch=n_batch,
         n_seq_max=rng.choice([1, 2, 5]),
-        can_cut=can_cut,
+        **MEMORIES[memory],
         kept_slots=rng.choice([0, 1, 8]),
         n_draft=n_draft,
         fault=faults,

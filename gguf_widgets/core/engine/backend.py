@@ -125,13 +125,15 @@ class Memory(NamedTuple):
 
     `n_slots` counts the ``seq_id``s, at least as many as sequences run at once; `n_outputs` the
     rows of a batch whose next token can be asked for; `window` is how far a sliding window looks
-    back, in tokens (a running state may have one beside it).
+    back, in tokens (a running state may have one beside it). With `own_cells` each slot has
+    ``n_ctx`` cells of its own (``kv_unified=False``), otherwise there are ``n_ctx`` for all.
     """
 
     kind: MemoryKind
     n_slots: int
     n_outputs: int
     window: int = 0
+    own_cells: bool = False
 
 
 class SamplerSpec(NamedTuple):
@@ -242,8 +244,9 @@ class Backend(Protocol):
     def seq_cp(self, source: int, target: int, start: int, end: int) -> None:
         """Let `target` hold the tokens of `source` at positions `start` to `end`, too.
 
-        Nothing is copied where the memory is made of cells. A running state has no parts: it is
-        copied whole, which is right only if `end` is the number of tokens in `source`.
+        Nothing is copied where slots share cells; where each has its own, `target` gets copies of
+        all tokens up to `end`. A running state has no parts: it is copied whole, which is right
+        only if `end` is the number of tokens in `source`.
         """
 
     def seq_pos_min(self, seq_id: int) -> int:

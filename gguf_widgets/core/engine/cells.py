@@ -1,9 +1,9 @@
-"""Who holds which cell: the account of a KV cache whose cells several slots may share.
+"""Who holds which cell: the account of a KV cache whose cells slots may share.
 
-Promises: the number of free cells is exact, as llama.cpp counts them on a unified cache: computing
-a token takes one, sharing takes none, and a cell is free again when its last holder lets go. Every
-call costs time in proportion to the tokens it is about. Leaves to others: making the backend's
-memory come out the same (`kv_cache.py`).
+Promises: the number of free cells is exact, as llama.cpp counts them: computing a token takes one,
+sharing takes none, and a cell is free again when its last holder lets go. Every call costs time in
+proportion to the tokens it is about. Leaves to others: making the backend's memory come out the
+same (`kv_cache.py`), and, where each slot has cells of its own, that none wants more than it has.
 
 The cells here have numbers of their own; which of llama.cpp's they are is of no importance.
 """

@@ -30,6 +30,7 @@ import numpy as np
 
 from gguf_widgets.core.engine import scheduler
 from gguf_widgets.core.engine.backend import Backend, DecodeStatus, SamplerSpec
+from gguf_widgets.core.engine.batch_rows import Rows, arrange
 from gguf_widgets.core.engine.detokenizer import Detokenizer
 from gguf_widgets.core.engine.embedding import EmbeddingQueue
 from gguf_widgets.core.engine.kv_cache import KVCache
@@ -122,7 +123,7 @@ class Engine:
             num_running=len(self._running),
             num_waiting=len(self._waiting),
             num_cells_used=self._cache.num_busy_cells,
-            num_cells=self._n_ctx,
+            num_cells=self._cache.num_cells,
             num_cells_kept=self._cache.num_kept_cells,
             num_preemptions=self._placement.num_preemptions,
             total_prompt_tokens=self._num_prefilled,
@@ -258,14 +259,16 @@ class Engine:
             self._placement.admit(self._start)
         if self._running:
             self._placement.catch_up()
+            self._placement.close_ranks()
             if self.settings.n_draft:
                 self._guess()
             chunks = self._plan()
+            rows = arrange(chunks, own_cells=self._cache.own_cells)
             started = perf_counter()
-            status = self._decode(chunks)
+            status = self._decode(chunks, rows)
             self._num_steps += 1
             if status is DecodeStatus.OK:
-                self._advance(chunks, started)
+                self._advance(chunks, rows, started)
             else:
                 self._recovery.recover(status, chunks)
         return self._output.take()
@@ -322,8 +325,9 @@ class Engine:
             self._cache.evict()
         return chunks
 
-    def _decode(self, chunks: list[scheduler.Chunk]) -> DecodeStatus:
-        num_rows = self._fill(chunks)
+    def _decode(self, chunks: list[scheduler.Chunk], rows: list[Rows]) -> DecodeStatus:
+        self._fill(chunks, rows)
+        num_rows = sum(chunk.num_rows for chunk in chunks)
         # Of running states, llama.cpp moves those of others as well while it computes, and leaves
         # them half moved when it is broken off: such a batch runs to its end.
         if not self._cache.can_cut or any(chunk.sequence.is_decoding for chunk in chunks):
@@ -340,35 +344,33 @@ class Engine:
                 self.backend.clear_interrupt()
         return DecodeStatus.from_code(code)
 
-    def _fill(self, chunks: list[scheduler.Chunk]) -> int:
+    def _fill(self, chunks: list[scheduler.Chunk], places: list[Rows]) -> None:
         batch = self.backend.batch
-        row = 0
-        for sequence, start, count, draft in chunks:
-            if count == 1:
-                batch.tokens[row] = sequence.tokens[start]
-                batch.positions[row] = start
-                batch.seq_ids[row] = sequence.slot
-            else:
-                end = row + count
-                batch.tokens[row:end] = sequence.tokens[start : start + count]
-                batch.positions[row:end] = self._counting[start : start + count]
-                batch.seq_ids[row:end] = sequence.slot
+        for (sequence, start, count, draft), rows in zip(chunks, places, strict=True):
+            row, slot = rows.first, sequence.slot
+            batch.tokens[row] = sequence.tokens[start]
+            batch.positions[row] = start
+            batch.seq_ids[row] = slot
+            batch.logits[row] = 0
+            if count > 1:
+                row, end = rows.rest, rows.rest + count - 1
+                batch.tokens[row:end] = sequence.tokens[start + 1 : start + count]
+                batch.positions[row:end] = self._counting[start + 1 : start + count]
+                batch.seq_ids[row:end] = slot
                 batch.logits[row:end] = 0
-            row += count
-            batch.logits[row - 1] = start + count == len(sequence.tokens)
-            for position, token in enumerate(draft, start + 1):
+            batch.logits[rows.row(count - 1)] = start + count == len(sequence.tokens)
+            for index, token in enumerate(draft, count):
+                row = rows.row(index)
                 batch.tokens[row] = token
-                batch.positions[row] = position
-                batch.seq_ids[row] = sequence.slot
+                batch.positions[row] = start + index
+                batch.seq_ids[row] = slot
                 batch.logits[row] = 1
-                row += 1
-        return row
 
-    def _advance(self, chunks: list[scheduler.Chunk], started: float) -> None:
+    def _advance(self, chunks: list[scheduler.Chunk], places: list[Rows], started: float) -> None:
         """Take in a batch that went well: count its tokens, sample where a row asked for it."""
         seconds = perf_counter() - started
         num_prefilled = num_rows = 0
-        for sequence, start, count, draft in chunks:
+        for (sequence, start, count, draft), rows in zip(chunks, places, strict=True):
             num_rows += count + len(draft)
             self._cache.grow(sequence.slot, count + len(draft))
             sequence.num_computed = start + count
@@ -378,7 +380,7 @@ class Engine:
                 num_prefilled += count
                 self._placement.service.charge(sequence.client_id, count, 0)
             if sequence.num_computed == len(sequence.tokens):
-                self._write(sequence, num_rows - 1 - len(draft), draft)
+                self._write(sequence, rows, count - 1, draft)
             elif not sequence.num_output:
                 self._output.prefilled(sequence)
         if num_prefilled:
@@ -387,19 +389,18 @@ class Engine:
         else:
             self._drafts.observe_step(num_rows, seconds)
 
-    def _write(self, sequence: Sequence, row: int, draft: tuple[int, ...]) -> None:
-        """Let a sequence go on by the token of a row, and as far as its guesses were right."""
+    def _write(self, sequence: Sequence, rows: Rows, last: int, draft: tuple[int, ...]) -> None:
+        """Let a sequence go on by the token of its row `last`, and as its guesses were right."""
         before = sequence.num_output
         if sequence.first_token is None:
             self._num_cached += sequence.num_cached
         try:
-            reason = self._writer.write(sequence, row)
-            for guess in draft:
+            reason = self._writer.write(sequence, rows.row(last))
+            for index, guess in enumerate(draft, last + 1):
                 if reason is not None or sequence.tokens[-1] != guess:
                     break
-                row += 1
                 sequence.num_computed += 1
-                reason = self._writer.write(sequence, row)
+                reason = self._writer.write(sequence, rows.row(index))
         except GgufWidgetsError as error:
             self._fail(sequence, error)
             return

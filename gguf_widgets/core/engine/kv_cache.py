@@ -1,14 +1,15 @@
 """Slots and what is in them: prefixes that are shared, kept and given up.
 
-A **slot** is a ``seq_id`` of the context; a **cell** is one token's place in the unified KV cache.
+A **slot** is a ``seq_id`` of the context; a **cell** is one token's place in the KV cache.
 A slot is *empty*, *busy* (a running sequence has it) or *kept*: it holds what a finished sequence
 has left, for whoever begins alike, until its cells or the slot itself are wanted.
 
 Promises: a sequence that begins like any other, running or kept, takes over what that one has
 computed (`llama_memory_seq_cp` shares cells, it copies nothing); the number of free cells is always
 known; a slot that is cut holds exactly the tokens that it should, or none; every answer of the
-backend is checked. Where memory is a running state (recurrent and hybrid models) only a whole one
-can be taken over; where a sliding window has let go of positions that are needed, none. Leaves to
+backend is checked. Where each slot has cells of its own, what is taken over is copied, and no slot
+wants for cells. Where memory is a running state (recurrent and hybrid models) only a whole one can
+be taken over; where a sliding window has let go of positions that are needed, none. Leaves to
 others: who gets a slot, and what is computed (`placement.py`, `scheduler.py`).
 
 A prefix that somebody asked to have here (`pin`, `adopt`) stays in a slot of its own: whoever
@@ -18,13 +19,17 @@ cells or slots are wanted by those that run.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gguf_widgets.core.engine.backend import Backend, MemoryKind
 from gguf_widgets.core.engine.cells import Cells
 from gguf_widgets.core.engine.prefix_tree import PrefixTree
-from gguf_widgets.core.errors import DecodeError, WorkerBusyError
+from gguf_widgets.core.errors import DecodeError, StateFileError, WorkerBusyError
 
 __all__ = ["NOTHING", "KVCache", "Match"]
 
@@ -38,6 +43,10 @@ class Match(NamedTuple):
 
 NOTHING = Match(-1, 0)
 
+# Between slots with cells of their own, a beginning is copied for no fewer tokens than this: a copy
+# is one of all that the other slot holds, and many a prompt begins like any other (BOS).
+WORTH_COPYING = 32
+
 _NO_TOKEN = -1
 
 
@@ -47,18 +56,22 @@ class KVCache:
     Parameters
     ----------
     backend : Backend
-    n_cells : int
-        ``n_ctx``.
+    n_ctx : int
+
+    Attributes
+    ----------
+    num_cells : int
+        Of all slots together.
     """
 
-    def __init__(self, backend: Backend, n_cells: int) -> None:
+    def __init__(self, backend: Backend, n_ctx: int) -> None:
         self._backend = backend
         self._memory = backend.memory
-        self._n_cells = n_cells
         n_slots = self._memory.n_slots
-        self._cells = Cells(n_cells, n_slots)
+        self.num_cells = n_ctx * (n_slots if self._memory.own_cells else 1)
+        self._cells = Cells(self.num_cells, n_slots)
         self._tree = PrefixTree()
-        self._empty = list(range(n_slots - 1, -1, -1))
+        self._empty = list(range(n_slots))  # a heap: the lowest is given out first
         self._kept: dict[int, None] = {}  # in the order of last use: the oldest first
         self._pinned: set[int] = set()  # of these, the prefixes that somebody asked for
 
@@ -75,7 +88,12 @@ class KVCache:
     @property
     def num_busy_cells(self) -> int:
         """Cells of running sequences; one that several share counts once."""
-        return self._n_cells - self._cells.num_free - self._cells.num_idle
+        return self.num_cells - self._cells.num_free - self._cells.num_idle
+
+    @property
+    def own_cells(self) -> bool:
+        """Whether each slot has ``n_ctx`` cells of its own, so that none wants for any."""
+        return self._memory.own_cells
 
     @property
     def has_slot(self) -> bool:
@@ -101,6 +119,12 @@ class KVCache:
 
         At least the last token is always left to compute: its logits are wanted.
         """
+        best = self._longest(tokens)
+        if self.own_cells and best.length < WORTH_COPYING and not self._goes_on_in(best):
+            return NOTHING
+        return best
+
+    def _longest(self, tokens: Sequence[int]) -> Match:
         limit, best = len(tokens) - 1, NOTHING
         for slot, common in self._tree.matches(tokens):
             if common <= best.length:
@@ -111,6 +135,12 @@ class KVCache:
             if length > best.length and whole and self._reaches(slot, length):
                 best = Match(slot, length)
         return best
+
+    def _goes_on_in(self, match: Match) -> bool:
+        """Say whether whoever takes a match over gets the slot itself."""
+        slot = match.slot
+        whole = match.length == self._cells.num_held(slot)
+        return whole and slot in self._kept and slot not in self._pinned
 
     def leaders(self, tokens: Sequence[int], more_than: int) -> list[tuple[int, int]]:
         """Return the busy slots that hold, or are about to hold, more of a sequence's beginning.
@@ -144,14 +174,13 @@ class KVCache:
         num_cached : int
             How many of `tokens` are in it.
         """
-        whole = match.length == self._cells.num_held(match.slot)
-        if whole and match.slot in self._kept and match.slot not in self._pinned:
+        if self._goes_on_in(match):
             slot = match.slot  # all of it is wanted, so it goes on where it is
             del self._kept[slot]
             self._cells.set_idle(slot, False)
             cached = match.length
         else:
-            slot = self._take_slot(but=match.slot)
+            slot = self._take_slot(match)
             if slot == match.slot:
                 cached = self.cut(slot, match.length)
             else:
@@ -174,7 +203,10 @@ class KVCache:
         if start and self._backend.seq_pos_min(source) > start and self.can_cut:
             start = self.cut(target, 0)  # or there would be a gap between the two
         self._backend.seq_cp(source, target, start, end)
-        self._cells.share(source, target, end)
+        if self.own_cells:
+            self._cells.grow(target, end - self._cells.num_held(target))
+        else:
+            self._cells.share(source, target, end)
         if source in self._kept:  # it was of use just now, so it is the last to leave
             del self._kept[source]
             self._kept[source] = None
@@ -182,18 +214,88 @@ class KVCache:
             return self.cut(target, 0)
         return end
 
-    def _take_slot(self, but: int) -> int:
+    def move_down(self, slot: int) -> int:
+        """Let a busy slot's sequence go on in the lowest slot that is not busy.
+
+        What is kept there changes places with it.
+
+        Returns
+        -------
+        int
+            Where it is now: the same slot if all lower ones are busy, or it could not be moved.
+        """
+        target = min([*self._empty[:1], *self._kept], default=slot)
+        if target > slot:
+            return slot
+        if target in self._kept:
+            return self._change_places(slot, target)
+        heapq.heappop(self._empty)
+        held = self._cells.num_held(slot)
+        if held and self.take_over(slot, target, held) != held:
+            self._empty_slot(target)
+            return slot
+        self._tree.insert(target, self._tree.path(slot))
+        self._empty_slot(slot)
+        return target
+
+    def _change_places(self, busy: int, kept: int) -> int:
+        """Do so; return where the sequence of the busy slot is then."""
+        try:
+            states = [self._backend.state_seq_get(slot) for slot in (busy, kept)]
+        except (DecodeError, StateFileError):
+            return busy
+        paths = [self._tree.path(slot) for slot in (busy, kept)]
+        lengths = [self._cells.num_held(slot) for slot in (busy, kept)]
+        pinned = kept in self._pinned
+        order = [busy if slot == kept else slot for slot in self._kept]
+        self._drop(kept)
+        if not self._load(kept, states[0], lengths[0]):
+            return busy
+        self._empty.remove(kept)
+        heapq.heapify(self._empty)
+        self._tree.insert(kept, paths[0])
+        self._empty_slot(busy)
+        if self._load(busy, states[1], lengths[1]):
+            self._empty.remove(busy)
+            heapq.heapify(self._empty)
+            self._stay(busy, paths[1])
+            self._kept = dict.fromkeys(order)
+            if not pinned:
+                self._pinned.discard(busy)
+        return kept
+
+    def _load(self, slot: int, state: NDArray[np.uint8], length: int) -> bool:
+        """Fill an empty slot with a state; it stays empty if that goes wrong."""
+        if length and not (
+            self._backend.state_seq_set(slot, state)
+            and self._backend.seq_pos_max(slot) == length - 1
+        ):
+            self._clear(slot)
+            return False
+        self._cells.grow(slot, length)
+        return True
+
+    def _take_slot(self, match: Match) -> int:
         if not self._empty:
             # The one whose tokens are about to be taken over leaves last; where it is the only
             # one, it is cut to what is wanted of it and given out itself.
-            oldest = self._next_to_leave((but,))
-            if oldest is None:
-                del self._kept[but]
-                self._pinned.discard(but)
-                self._cells.set_idle(but, False)
-                return but
+            oldest = self._next_to_leave((match.slot,))
+            if oldest is None or self._loses_less(match, oldest):
+                del self._kept[match.slot]
+                self._pinned.discard(match.slot)
+                self._cells.set_idle(match.slot, False)
+                return match.slot
             self._drop(oldest)
-        return self._empty.pop()
+        return heapq.heappop(self._empty)
+
+    def _loses_less(self, match: Match, oldest: int) -> bool:
+        """Say whether cutting a slot to what is wanted of it loses less than emptying another.
+
+        With cells of their own there are few slots, so that this is soon the question.
+        """
+        slot, held = match.slot, self._cells.num_held
+        is_free = self.own_cells and slot in self._kept and slot not in self._pinned
+        return is_free and held(slot) - match.length < held(oldest)
 
     # Prefixes that somebody asked to have here
 
@@ -202,14 +304,14 @@ class KVCache:
 
         The slot may be that of a running sequence that is just there.
         """
-        match = self.find([*tokens, _NO_TOKEN])
+        match = self._longest([*tokens, _NO_TOKEN])
         slot = match.slot
         if slot == NOTHING.slot or match.length < len(tokens):
             return None
         if self._cells.num_held(slot) > match.length:  # a slot of its own, then
             if not self.has_slot:
                 return None
-            slot = self._take_slot(but=match.slot)
+            slot = self._take_slot(match)
             if slot == match.slot:
                 held = self.cut(slot, match.length)
             else:
@@ -246,7 +348,7 @@ class KVCache:
                 num_tokens=len(tokens),
                 num_free=room,
             )
-        slot = self._take_slot(but=NOTHING.slot)
+        slot = self._take_slot(NOTHING)
         while self._cells.num_free < len(tokens):
             self.evict()
         try:
@@ -325,9 +427,11 @@ class KVCache:
         self._kept[slot] = None
         self._cells.set_idle(slot, True)
         self._drop_covered_by(slot, keep)
+        if self.own_cells:
+            return
         # Kept cells slow down every decode a little (attention looks past them), so old
         # conversations do not get more than half the cache.
-        limit = self._n_cells // 2 + sum(map(self._cells.num_held, self._pinned))
+        limit = self.num_cells // 2 + sum(map(self._cells.num_held, self._pinned))
         while self.num_kept_cells > limit and len(self._kept) > len(self._pinned) + 1:
             self.evict(but=self._pinned)
 
@@ -382,7 +486,7 @@ class KVCache:
         self._clear(slot)
         self._cells.cut(slot, 0)
         self._tree.remove(slot)
-        self._empty.append(slot)
+        heapq.heappush(self._empty, slot)
 
     def _clear(self, slot: int) -> None:
         if not self._backend.seq_rm(slot, 0) or self._backend.seq_pos_max(slot) != -1:

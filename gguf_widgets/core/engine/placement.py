@@ -130,6 +130,8 @@ class Placement:
     def _fits(self, sequence: Sequence, match: Match, num_common: int) -> bool:
         if self.running[0].is_alone:
             return False
+        if self._cache.own_cells:
+            return True
         mine = len(sequence.tokens) - max(match.length, num_common) + _room_to_grow(sequence)
         left = self._cache.num_free_cells + self._cache.num_kept_cells - mine
         left -= sum(map(_still_needed, self.running))
@@ -156,6 +158,8 @@ class Placement:
             return True
         if sequence.is_alone:
             return False
+        if self._cache.own_cells:
+            return True
         free = self._cache.num_free_cells + self._cache.num_kept_cells
         free += sum(one.num_computed for one in patient)  # or less, where they share cells
         known = max(
@@ -164,6 +168,21 @@ class Placement:
         )
         mine = len(sequence.tokens) - known + _room_to_grow(sequence)
         return mine + sum(map(_still_needed, staying)) <= free
+
+    def close_ranks(self) -> None:
+        """Let running sequences with cells of their own have neighbouring slots; before each plan.
+
+        What has slots with a gap between them is computed in two goes, each of which reads all of
+        the model's weights, where copying a sequence's cells once takes a moment.
+        """
+        if not self._cache.own_cells:
+            return
+        while _has_gap(self.running):
+            last = max(self.running, key=lambda one: one.slot)
+            slot = self._cache.move_down(last.slot)
+            if slot == last.slot:
+                return
+            last.slot = slot
 
     # Prefixes that are being computed
 
@@ -298,6 +317,11 @@ class Placement:
             return computed[:shared]
         # One at a time, so the next has not been seen yet: all of the prompt may be the template.
         return () if has_company else computed[: sequence.num_prompt]
+
+
+def _has_gap(running: list[Sequence]) -> bool:
+    slots = [sequence.slot for sequence in running]
+    return len(slots) > 1 and max(slots) - min(slots) >= len(slots)
 
 
 def _room_to_grow(sequence: Sequence) -> int:

@@ -78,6 +78,14 @@ class PrefixTree:
                 _merge_child(node)
             node = parent
 
+    def path(self, slot: int) -> list[int]:
+        """Return a slot's tokens; none if it has no path."""
+        node, parts = self._ends.get(slot), []
+        while node is not None:
+            parts.append(node.tokens)
+            node = node.parent
+        return [token for part in reversed(parts) for token in part]
+
     def matches(self, tokens: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Yield (slot, number of common tokens) for all slots that begin alike, the best first."""
         found: list[tuple[_Node, int]] = []

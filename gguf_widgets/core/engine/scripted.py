@@ -96,7 +96,7 @@ class ScriptedBackend:
     can_cut : bool, default True
         False behaves like a recurrent model: a slot's memory can only be emptied or copied whole.
     kept_slots : int, default 16
-        Slots beyond ``n_seq_max``, where the memory can be cut.
+        Slots beyond ``n_seq_max``, where they have one cache and it can be cut.
     embedder : Embedder, optional
         For tests; the demo mode has no vectors.
     fault : callable, optional
@@ -133,10 +133,13 @@ class ScriptedBackend:
         )
         n_seq_max = self.settings.n_seq_max or 0
         n_outputs = n_seq_max + (self.settings.n_draft or 0)
-        self.memory = (
-            Memory(MemoryKind.ATTENTION, n_seq_max + kept_slots, n_outputs)
-            if can_cut
-            else Memory(MemoryKind.RECURRENT, n_seq_max, n_outputs)
+        own_cells = can_cut and self.settings.kv_unified is False
+        self.settings = self.settings.replace(kv_unified=not own_cells)
+        self.memory = Memory(
+            MemoryKind.ATTENTION if can_cut else MemoryKind.RECURRENT,
+            n_slots=n_seq_max + (kept_slots if can_cut and not own_cells else 0),
+            n_outputs=n_outputs,
+            own_cells=own_cells,
         )
         self.batch = BatchArrays.empty(self.settings.n_batch or 0)
         self.embedder = embedder
@@ -211,6 +214,11 @@ class ScriptedBackend:
             self.seq_rm(target, 0)
         if len(self._memory[target]) != start or len(self._memory[source]) < end:
             raise AssertionError("a prefix was shared that does not follow on what is there")
+        if self.memory.own_cells:
+            tokens = self._memory[source][:end]
+            self.seq_rm(target, 0)
+            self._store([(token, place, target) for place, token in enumerate(tokens)])
+            return
         self._memory[target] += self._memory[source][start:end]
         self._cells[target] += self._cells[source][start:end]
         self._holders.update(self._cells[source][start:end])
@@ -237,7 +245,7 @@ class ScriptedBackend:
         if self._memory[seq_id]:
             raise AssertionError("a state was put into a slot that is not empty")
         tokens = state.view("<i4").tolist()
-        if self.num_cells + len(tokens) > (self.settings.n_ctx or 0):
+        if not self._has_room(len(tokens), len(tokens)):
             return False
         self._store([(token, position, seq_id) for position, token in enumerate(tokens)])
         return True
@@ -270,7 +278,7 @@ class ScriptedBackend:
             if not 0 <= token < N_VOCAB or position != following[slot]:
                 return DecodeStatus.INVALID
             following[slot] += 1
-        if self.num_cells + num_tokens > (self.settings.n_ctx or 0):
+        if not self._has_room(num_tokens, max(following)):
             return DecodeStatus.NO_ROOM
         fault = self._fault(rows) if self._fault is not None else None
         if fault is not None:
@@ -284,6 +292,10 @@ class ScriptedBackend:
                 raise AssertionError("more rows were asked for than there is room for")
             self._outputs[row] = (rows[row][2], rows[row][1] + 1)
         return DecodeStatus.OK
+
+    def _has_room(self, num_new: int, longest: int) -> bool:
+        n_ctx = self.settings.n_ctx or 0
+        return longest <= n_ctx if self.memory.own_cells else self.num_cells + num_new <= n_ctx
 
     def _wait(self, num_tokens: int) -> bool:
         """Take the time a model would take; True if interrupted meanwhile."""

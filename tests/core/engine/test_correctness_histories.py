@@ -6,7 +6,7 @@ import pytest
 from support.reference import EXACT, exact_bound
 from support.tiny_histories import play
 
-HISTORIES = [("llama", 8), ("gemma3", 4), ("mamba", 4), ("jamba", 4), ("lfm2", 4)]
+HISTORIES = [("llama", 8), ("deepseek2", 4), ("gemma3", 4), ("mamba", 4), ("jamba", 4), ("lfm2", 4)]
 
 
 @pytest.mark.parametrize(("kind", "how_many"), HISTORIES)
@@ -15,8 +15,11 @@ HISTORIES = [("llama", 8), ("gemma3", 4), ("mamba", 4), ("jamba", 4), ("lfm2", 4
     [
         {"n_ctx": 256, "n_seq_max": 3, "n_batch": 24},
         {"n_ctx": 256, "n_seq_max": 6, "n_batch": 64, "n_ubatch": 16, "n_draft": 4},
+        {"n_ctx": 256, "n_seq_max": 3, "n_batch": 24, "kv_unified": False},
+        {"n_ctx": 256, "n_seq_max": 8, "n_batch": 64, "n_ubatch": 32, "kv_unified": False}
+        | {"n_draft": 4},
     ],
-    ids=["few slots", "few cells"],
+    ids=["few slots", "few cells", "few slots with own cells", "own cells and guesses"],
 )
 def test_whatever_happens(open_engine, reference_for, kind, how_many, load):
     engine = open_engine(kind, **EXACT, **load)

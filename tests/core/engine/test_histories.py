@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.histories import play
+from support.histories import MEMORIES, play
 
 NUM_SHORT = 20_000
 
 
 @settings(max_examples=250, deadline=None)
-@given(seed=st.integers(0, 2**32), can_cut=st.booleans(), rate=st.sampled_from([0, 0.05, 0.3]))
-def test_any_history_ends_every_request_once_with_the_right_text(seed, can_cut, rate):
-    play(seed, can_cut=can_cut, fault_rate=rate, large=True)
+@given(
+    seed=st.integers(0, 2**32),
+    memory=st.sampled_from(sorted(MEMORIES)),
+    rate=st.sampled_from([0, 0.05, 0.3]),
+)
+def test_any_history_ends_every_request_once_with_the_right_text(seed, memory, rate):
+    play(seed, memory=memory, fault_rate=rate, large=True)
 
 
 @pytest.mark.slow
@@ -23,9 +27,9 @@ def test_so_does_each_of_many_short_ones():
     # seed.
     num_preempted = num_cached = num_guessed = 0
     for seed in range(NUM_SHORT):
-        can_cut, rate = seed % 3 != 0, (0.0, 0.0, 0.05, 0.3)[seed % 4]
+        memory, rate = sorted(MEMORIES)[seed % 3], (0.0, 0.0, 0.05, 0.3)[seed % 4]
         try:
-            engine = play(seed, can_cut=can_cut, fault_rate=rate, large=False)
+            engine = play(seed, memory=memory, fault_rate=rate, large=False)
         except AssertionError as error:
             raise AssertionError(f"history {seed}") from error
         num_preempted += engine.stats().num_preemptions

@@ -1,4 +1,4 @@
-"""The backend protocol on llama.cpp: one model, one context with a unified KV cache.
+"""The backend protocol on llama.cpp: one model, one context.
 
 A model that only turns texts into vectors has no such context; see `embedding`.
 
@@ -9,6 +9,7 @@ Promises: arrays that are filled in place (no allocation per token); everything 
 from __future__ import annotations
 
 import ctypes
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,12 @@ from gguf_widgets.core.engine.llama.native_batch import NativeBatch
 from gguf_widgets.core.engine.llama.sampling import LlamaSampler, Samplers, log_probabilities
 from gguf_widgets.core.engine.llama.state import describe_format, read_state, write_state
 from gguf_widgets.core.engine.llama.vocabulary import LlamaVocabulary
+from gguf_widgets.core.errors import DecodeError, StateFileError
 from gguf_widgets.core.types import LoadSettings
 
 __all__ = ["LlamaBackend"]
+
+_logger = logging.getLogger(__name__)
 
 
 class LlamaBackend:
@@ -67,6 +71,9 @@ class LlamaBackend:
         self._samplers: Samplers | None = None
         self.embedder: Embedder | None = None
         self._flag = ctypes.create_string_buffer(b"", 2)
+        self._copy_of: tuple[int, NDArray[np.uint8]] | None = (
+            None  # a slot's state, until it changes
+        )
         try:
             self._open(path, settings, on_progress)
         except BaseException:
@@ -114,11 +121,12 @@ class LlamaBackend:
             n_slots=lib.llama_n_seq_max(self._context),
             n_outputs=loading.num_outputs(self._context, settings),
             window=lib.llama_model_n_swa(self._model),
+            own_cells=not settings.kv_unified,
         )
         self._samplers = Samplers(self._context, self._vocabulary, settings.n_ctx or 0)
         self.batch = BatchArrays.empty(lib.llama_n_batch(self._context))
         self._native_batch = NativeBatch(self.batch)
-        self.state_format = describe_format(self._model, settings.n_ctx or 0)
+        self.state_format = describe_format(self._model, settings)
         if adapters.description:  # what is in the cells was computed with them
             self.state_format += f", adapters {adapters.description}"
         return settings
@@ -127,6 +135,7 @@ class LlamaBackend:
 
     def decode(self, num_tokens: int) -> int:
         """See `Backend.decode`."""
+        self._copy_of = None
         return int(lib.llama_decode(self._context, self._native_batch.first(num_tokens)))
 
     def new_sampler(self, spec: SamplerSpec) -> LlamaSampler:
@@ -155,12 +164,34 @@ class LlamaBackend:
 
     def seq_rm(self, seq_id: int, start: int) -> bool:
         """See `Backend.seq_rm`."""
+        if self._copy_of is not None and self._copy_of[0] == seq_id:
+            self._copy_of = None
         return bool(lib.llama_memory_seq_rm(self._cells, seq_id, start, -1))
 
     def seq_cp(self, source: int, target: int, start: int, end: int) -> None:
         """See `Backend.seq_cp`."""
+        if self.memory.own_cells:
+            self._copy(source, target, end)
+            return
         part = (-1, -1) if self.memory.kind is MemoryKind.RECURRENT else (start, end)
         lib.llama_memory_seq_cp(self._cells, source, target, *part)
+
+    def _copy(self, source: int, target: int, end: int) -> None:
+        """Copy the first tokens of a slot into another one with cells of its own.
+
+        llama.cpp's own `seq_cp` would copy the slot's whole buffer, used or not, and only when the
+        next batch comes: too late for whoever reads or writes a state before that. So the slot's
+        state is copied, at once. Several that take over from one get it from the same copy.
+        """
+        try:
+            if self._copy_of is None or self._copy_of[0] != source:
+                self._copy_of = (source, read_state(self._context, source))
+            done = write_state(self._context, target, self._copy_of[1])
+        except (DecodeError, StateFileError) as error:  # no memory for the copy, for one
+            _logger.info("a beginning was not copied, so it is computed again: %s", error)
+            done = False
+        # If it was not done, whoever asked for it sees that nothing is there.
+        lib.llama_memory_seq_rm(self._cells, target, end if done else 0, -1)
 
     def seq_pos_min(self, seq_id: int) -> int:
         """See `Backend.seq_pos_min`."""
@@ -176,6 +207,7 @@ class LlamaBackend:
 
     def state_seq_set(self, seq_id: int, state: NDArray[np.uint8]) -> bool:
         """See `Backend.state_seq_set`."""
+        self._copy_of = None
         return write_state(self._context, seq_id, state)
 
     def close(self) -> None:

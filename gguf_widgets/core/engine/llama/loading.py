@@ -23,6 +23,7 @@ __all__ = [
     "common_settings",
     "context_params",
     "effective_settings",
+    "has_own_cells",
     "load_model",
     "make_context",
     "memory_kind",
@@ -132,18 +133,21 @@ def make_context(model: Any, settings: LoadSettings) -> Any:
     if n_seq_max > limit:
         raise InvalidValueError(f"n_seq_max is {n_seq_max}; llama.cpp allows up to {limit}.")
     n_ctx = settings.n_ctx or min(lib.llama_model_n_ctx_train(model) or 4096, 4096)
-    n_batch = min(settings.n_batch or 512, n_ctx)
+    own_cells = has_own_cells(model, settings)
     params = context_params(settings)
-    params.n_ctx = n_ctx
+    params.kv_unified = not own_cells
+    # With caches of their own it is divided among the slots, in blocks of 256.
+    params.n_ctx = -(-n_ctx // 256) * 256 * n_seq_max if own_cells else n_ctx
+    n_batch = min(settings.n_batch or 512, params.n_ctx)
     params.n_batch = n_batch
     params.n_ubatch = min(settings.n_ubatch or 512, n_batch)
     if lib.llama_model_n_swa(model):
         # In one piece: while llama.cpp 0.3.36 places a later piece of a batch on trial it forgets
         # positions of the window that an earlier piece still needs (llama_kv_cache::prepare).
         params.n_ubatch = n_batch
-    # A running state is kept for each slot whether it is used or not, so there are no more than
-    # can run; a finished sequence's state stays in its slot until that is wanted.
-    kept = 0 if memory_kind(model) is MemoryKind.RECURRENT else KEPT_SLOTS
+    # A running state, or a cache of its own, is kept for each slot whether it is used or not, so
+    # there are no more than can run; what a finished sequence leaves stays until that is wanted.
+    kept = 0 if own_cells or memory_kind(model) is MemoryKind.RECURRENT else KEPT_SLOTS
     params.n_seq_max = min(n_seq_max + kept, limit)
     # The default keeps room for n_batch rows of n_vocab numbers, 300 MB with a large vocabulary.
     params.n_outputs_max = params.n_seq_max + (settings.n_draft or 0)  # as `num_outputs` says
@@ -162,6 +166,15 @@ def make_context(model: Any, settings: LoadSettings) -> Any:
     return None
 
 
+def has_own_cells(model: Any, settings: LoadSettings) -> bool:
+    """Say whether each slot gets a cache of its own.
+
+    It is asked for, and what a slot holds can be copied as cells: of a sliding window only the
+    newest ones can, and a running state is no cells.
+    """
+    return settings.kv_unified is False and memory_kind(model) is MemoryKind.ATTENTION
+
+
 def num_outputs(context: Any, settings: LoadSettings) -> int:
     """Return how many rows of a batch may have logits."""
     return int(lib.llama_n_seq_max(context)) + (settings.n_draft or 0)
@@ -171,7 +184,9 @@ def effective_settings(context: Any, asked: LoadSettings) -> LoadSettings:
     """Return what a context ended up with."""
     n_slots = lib.llama_n_seq_max(context)
     return common_settings(context, asked).replace(
-        n_ctx=lib.llama_n_ctx(context), n_seq_max=min(asked.n_seq_max or DEFAULT_SEQ_MAX, n_slots)
+        n_ctx=lib.llama_n_ctx_seq(context),
+        n_seq_max=min(asked.n_seq_max or DEFAULT_SEQ_MAX, n_slots),
+        kv_unified=not has_own_cells(lib.llama_get_model(context), asked),
     )
 
 
@@ -186,6 +201,7 @@ def common_settings(context: Any, asked: LoadSettings) -> LoadSettings:
         type_k=asked.type_k or "f16",
         type_v=asked.type_v or "f16",
         flash_attn=log.flash_attention_chosen if asked.flash_attn is None else asked.flash_attn,
+        kv_unified=True,
         n_draft=asked.n_draft or 0,
         lora=asked.lora,
         use_mmap=mmap,

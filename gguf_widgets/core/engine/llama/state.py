@@ -19,17 +19,19 @@ from numpy.typing import NDArray
 
 from gguf_widgets.core.engine.state import new_state
 from gguf_widgets.core.errors import DecodeError
+from gguf_widgets.core.types import LoadSettings
 
 __all__ = ["describe_format", "read_state", "write_state"]
 
 _Bytes = ctypes.POINTER(ctypes.c_uint8)
 
 
-def describe_format(model: Any, n_ctx: int) -> str:
+def describe_format(model: Any, settings: LoadSettings) -> str:
     """Return what must be the same for a state to be read back as it was written.
 
     Some models have two sets of numbers for positions, one for contexts that are longer than their
-    first training; the keys in a state have one of them in them.
+    first training; the keys in a state have one of them in them. Where slots have caches of their
+    own, a state lists them all.
     """
     parts = [
         f"llama-cpp-python {lib.__version__} (llama.cpp {lib.llama_version().decode()})",
@@ -37,7 +39,10 @@ def describe_format(model: Any, n_ctx: int) -> str:
     ]
     trained = _first_training(model)
     if trained is not None:
-        parts.append("long-context positions" if n_ctx > trained else "short-context positions")
+        long = (settings.n_ctx or 0) > trained
+        parts.append("long-context positions" if long else "short-context positions")
+    if not settings.kv_unified:
+        parts.append(f"{settings.n_seq_max} caches")
     return ", ".join(parts)
 
 
