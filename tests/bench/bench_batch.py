@@ -26,6 +26,7 @@ from bench.rows import RowMaker  # noqa: E402
 
 NUM_OWN, NUM_NEW, NUM_SHARED = 64, 48, 256
 PEER = "xllamacpp"
+CHOSEN = 16  # how many sequences are chosen for a processor, where nobody says
 # More than 1 with nothing shared; with a shared beginning, by slots.
 GOAL_LLAMA, GOALS_SHARED = 1.7, {8: 1.8, 32: 3.0}
 
@@ -37,6 +38,7 @@ class Entry(NamedTuple):
     kind: str
     n_slots: int
     num_rows: int | None = None
+    kv_unified: bool = False
 
 
 class Comparison(NamedTuple):
@@ -90,6 +92,7 @@ class Table:
             n_row=num_shared + NUM_OWN + NUM_NEW,
             n_shared=num_shared,
             n_threads=self._chosen.threads,
+            kv_unified=entry.kv_unified,
         )
 
     def _finding(self, turns: Turns, comparison: Comparison, what: str) -> Finding:
@@ -114,20 +117,24 @@ def _programme(
     slots: list[int], with_shared: bool, num_alone: int
 ) -> tuple[list[Entry], list[Comparison]]:
     """Return who takes part, and who is compared with whom."""
-    worker = Entry(f"through gguf_widgets.load, {slots[0]} slots", "worker", slots[0])
+    count = CHOSEN if CHOSEN in slots else slots[0]
+    worker = Entry(f"through gguf_widgets.load, {count} slots", "worker", count)
     llama = Entry("llama_cpp.Llama, one by one", "llama", 1, num_alone)
     ours = {count: Entry(f"our engine, {count} slots", "engine", count) for count in slots}
     theirs = {count: Entry(f"{PEER}, {count} slots", PEER, count) for count in slots}
-    entries = [*ours.values(), worker, *theirs.values(), llama]
-    first = ours[slots[0]].name
+    most = slots[-1]
+    unified = Entry(f"our engine, one cache for all {most} slots", "engine", most, kv_unified=True)
+    entries = [*ours.values(), unified, worker, *theirs.values(), llama]
+    chosen = ours[count].name
     comparisons = [
         Comparison(
             ours[count].name, theirs[count].name, GOALS_SHARED.get(count) if with_shared else 1.0
         )
         for count in slots
     ]
-    comparisons.append(Comparison(first, llama.name, None if with_shared else GOAL_LLAMA))
-    comparisons.append(Comparison(worker.name, first, None))
+    comparisons.append(Comparison(unified.name, ours[most].name, None))
+    comparisons.append(Comparison(chosen, llama.name, None if with_shared else GOAL_LLAMA))
+    comparisons.append(Comparison(worker.name, chosen, None))
     if not with_shared:
         alone = Entry(f"{PEER}, one by one", PEER, 1, num_alone)
         entries.append(alone)
@@ -145,12 +152,12 @@ def main() -> int:
     if chosen.tiny:
         Table("tiny", chosen, results).compare(4, 0, [2], num_alone=1, rounds=1)
         return results.finish()
-    slots, num_rows, num_alone = ([8], 16, 4) if chosen.quick else ([8, 32], 32, 12)
+    slots, num_rows, num_alone = ([8], 16, 4) if chosen.quick else ([8, 16, 32], 32, 12)
     table = Table("smollm2-135m", chosen, results)
     for num_shared in (0, NUM_SHARED):
         table.compare(num_rows, num_shared, slots, num_alone=num_alone, rounds=chosen.rounds)
     if not chosen.quick:
-        Table("qwen2.5-0.5b", chosen, results).compare(16, 0, [8], num_alone=3, rounds=1)
+        Table("qwen2.5-0.5b", chosen, results).compare(16, 0, [8, 16], num_alone=3, rounds=1)
     return results.finish()
 
 

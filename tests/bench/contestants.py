@@ -34,6 +34,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     n_row: int
     n_shared: int = 0  # of these, how many all rows have in common
     n_threads: int = 1
+    kv_unified: bool = False  # ours: one KV cache for all slots, or one for each, as the peer has
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,19 +99,31 @@ class _Stopwatch:
         return process_time() + sum(one.user + one.system for one in times)
 
 
+def _load_settings(setup: Setup) -> dict[str, Any]:
+    """Return what our engine is loaded with: room for what is asked for, and no more."""
+    n_ctx = setup.n_row + 64
+    if setup.kv_unified:
+        n_ctx = setup.n_shared + setup.n_slots * (setup.n_row - setup.n_shared) + 64
+    return {
+        "n_ctx": n_ctx,
+        "n_seq_max": setup.n_slots,
+        "n_threads": setup.n_threads,
+        "kv_unified": setup.kv_unified,
+    }
+
+
 class OurEngine:
-    """`Engine` in the same process, all rows handed in at once as work on a table."""
+    """`Engine` in the same process, all rows handed in at once as work on a table.
+
+    As it does best on a table of equal rows: a KV cache for each slot.
+    """
 
     def __init__(self, setup: Setup) -> None:
         from gguf_widgets.core.engine.engine import Engine
         from gguf_widgets.core.engine.open import open_backend
         from gguf_widgets.core.types import LoadSettings
 
-        settings = LoadSettings(
-            n_ctx=setup.n_shared + setup.n_slots * (setup.n_row - setup.n_shared) + 64,
-            n_seq_max=setup.n_slots,
-            n_threads=setup.n_threads,
-        )
+        settings = LoadSettings(**_load_settings(setup))
         self._engine = Engine(open_backend("llama.cpp", setup.path, settings))
         self._number = itertools.count()
         self._in_decode = [0.0, 0.0]
@@ -187,12 +200,7 @@ class OurWorker:
         self._home = tempfile.TemporaryDirectory()
         os.environ["GGUF_WIDGETS_HOME"] = self._home.name
         self._manager = ModelManager(keep_alive=0)
-        self._model = self._manager.load(
-            Path(setup.path),
-            n_ctx=setup.n_shared + setup.n_slots * (setup.n_row - setup.n_shared) + 64,
-            n_seq_max=setup.n_slots,
-            n_threads=setup.n_threads,
-        )
+        self._model = self._manager.load(Path(setup.path), **_load_settings(setup))
 
     def run(self, work: Work) -> Outcome:
         options: dict[str, Any] = {"temperature": 0, "max_tokens": work.max_tokens}

@@ -47,9 +47,10 @@ makes this section from what was measured last.
 """
 
 NOTES = """\
-The peers are set up as they do best here; `tests/bench/contestants.py` says how. xllamacpp is
-llama.cpp's own server in a wheel, with a KV cache for each slot. `llama_cpp.Llama` runs one row
-after another.
+All are set up as they do best on such a table; `tests/bench/contestants.py` says how. xllamacpp is
+llama.cpp's own server in a wheel; it and our engine have a KV cache for each slot
+(`kv_unified=False`), and one row tells what ours does with one cache for all, as it is loaded where
+nobody asks for anything. `llama_cpp.Llama` runs one row after another.
 """
 
 # Only where it is so; the figures are in the tables.

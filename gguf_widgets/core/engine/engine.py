@@ -310,6 +310,7 @@ class Engine:
                 free_cells=self._cache.num_free_cells + self._cache.num_kept_cells,
                 prefill_limit=self._pace.limit,
                 prompts_alone=self._prompts_alone,
+                own_cells=self._cache.own_cells,
             )
             if chunks:
                 break

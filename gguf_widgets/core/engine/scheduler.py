@@ -15,6 +15,9 @@ The rules:
    is kept. One that has given way too often is passed over, so each comes to its end.
 5. **A sequence under suspicion is computed alone** (its last batch failed), so that only the one
    that is at fault fails.
+6. **Where each slot has cells of its own**, llama.cpp computes what is unequal in several goes. So
+   rows of a table that nobody reads along with wait while prompts are computed, and then go on all
+   together; and a prompt is not cut just to fill a batch.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ def plan_batch(
     free_cells: int,
     prefill_limit: int,
     prompts_alone: bool = False,
+    own_cells: bool = False,
 ) -> list[Chunk]:
     """Choose the next batch.
 
@@ -67,6 +71,8 @@ def plan_batch(
         The most prompt tokens in a batch while somebody reads along.
     prompts_alone : bool, default False
         A batch holds decodes, or a part of one prompt; they take turns.
+    own_cells : bool, default False
+        Each slot has cells of its own.
 
     Returns
     -------
@@ -88,12 +94,14 @@ def plan_batch(
         return _with_drafts(chunks, room - count) if sequence.draft else chunks
     decoding = [sequence for sequence in ready if sequence.is_decoding]
     prompts = [sequence for sequence in ready if not sequence.is_decoding]
+    watched = any(not sequence.is_batch for sequence in decoding)
+    if own_cells and prompts and not watched:
+        return _whole(_prefill(prompts, room), n_batch)
     if len(decoding) + bool(prompts) > room:
         return _in_turns(decoding, prompts, room)
     chunks = [Chunk(sequence, sequence.num_computed, 1) for sequence in decoding]
     room -= len(chunks)
     if prompts:
-        watched = any(not sequence.is_batch for sequence in decoding)
         chunks += _prefill(prompts, min(room, prefill_limit) if watched else room)
         return chunks
     return _with_drafts(chunks, room) if any(one.draft for one in decoding) else chunks
@@ -149,6 +157,18 @@ def _share(prompts: Iterable[Sequence], room: int) -> list[Chunk]:
             if count:
                 chunks.append(Chunk(sequence, sequence.num_computed, count))
                 share -= count
+    return chunks
+
+
+def _whole(chunks: list[Chunk], n_batch: int) -> list[Chunk]:
+    """Leave a client's last prompt to the next batch, if it fits into one and was cut for this.
+
+    Between several clients none is left out: it might be the same one again and again.
+    """
+    if len(chunks) > 1 and len({chunk.sequence.client_id for chunk in chunks}) == 1:
+        last = max(chunks, key=lambda chunk: _age(chunk.sequence))
+        if last.num_tokens < last.sequence.num_allowed <= n_batch:
+            return [chunk for chunk in chunks if chunk is not last]
     return chunks
 
 

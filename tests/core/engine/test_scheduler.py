@@ -31,10 +31,15 @@ def running_sequences(draw):
     n_batch=st.integers(1, 600),
     free_cells=st.integers(0, 600),
     limit=st.integers(1, 600),
+    own_cells=st.booleans(),
 )
-def test_a_plan_keeps_to_every_limit(running, n_batch, free_cells, limit):
+def test_a_plan_keeps_to_every_limit(running, n_batch, free_cells, limit, own_cells):
     chunks = scheduler.plan_batch(
-        running, n_batch=n_batch, free_cells=free_cells, prefill_limit=limit
+        running,
+        n_batch=n_batch,
+        free_cells=free_cells,
+        prefill_limit=limit,
+        own_cells=own_cells,
     )
     room = min(n_batch, free_cells)
     assert sum(chunk.num_rows for chunk in chunks) <= room
@@ -45,8 +50,11 @@ def test_a_plan_keeps_to_every_limit(running, n_batch, free_cells, limit):
         assert chunk.num_tokens <= chunk.sequence.chunk_limit
         assert list(chunk.draft) == chunk.sequence.draft[: len(chunk.draft)]
     assert bool(chunks) == (room > 0)
-    # Decodes first, and all of them as far as they fit.
     decoding = [one for one in running if one.is_decoding]
+    if own_cells and len(decoding) < len(running) and all(one.is_batch for one in decoding):
+        assert not any(chunk.sequence.is_decoding for chunk in chunks)
+        return
+    # Decodes first, and all of them as far as they fit.
     planned = [chunk.sequence for chunk in chunks if chunk.sequence.is_decoding]
     assert planned == [chunk.sequence for chunk in chunks[: len(planned)]]
     if len(decoding) < room or len(decoding) == len(running):
@@ -133,6 +141,25 @@ def test_chunks_are_kept_short_only_while_somebody_reads_along():
         ]
         chunks = scheduler.plan_batch(running, n_batch=200, free_cells=999, prefill_limit=64)
         assert chunks[1].num_tokens == expected
+
+
+def test_with_own_cells_rows_wait_for_prompts_and_prompts_are_whole():
+    rows = [sequence(n, "a", 5, num_computed=4, num_output=1, batch=True) for n in range(3)]
+    prompts = [sequence(n, "a", 90, batch=True) for n in (3, 4, 5)]
+    limits = {"n_batch": 200, "free_cells": 9_999, "prefill_limit": 64, "own_cells": True}
+
+    def taken(running):
+        plan = scheduler.plan_batch(running, **limits)
+        return {chunk.sequence.order: chunk.num_tokens for chunk in plan}
+
+    assert taken(rows + prompts) == {3: 90, 4: 90}  # of the third there would have been 20
+    # One that fits into no batch is cut as ever; and between clients none is left out.
+    assert taken([*prompts[:2], sequence(6, "a", 900, batch=True)]) == {3: 90, 4: 90, 6: 20}
+    assert taken([*prompts[:2], sequence(6, "b", 190, batch=True)]) == {3: 90, 4: 10, 6: 100}
+    assert taken(rows) == {0: 1, 1: 1, 2: 1}
+    # Somebody who reads along does not wait.
+    reader = sequence(7, "a", 5, num_computed=4, num_output=1)
+    assert taken([*rows, reader, *prompts]) == {0: 1, 1: 1, 2: 1, 7: 1, 3: 64}
 
 
 def test_the_youngest_gives_way_rows_of_tables_first_and_never_the_only_one():
