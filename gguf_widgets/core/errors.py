@@ -38,6 +38,11 @@ The tree::
         WorkerDiedError             it ended while it was needed
         WorkerBusyError             its queue is full
         ProtocolError               the two sides do not understand each other
+      ModelTransferError          a model on its way to this machine
+        UploadError                 from a browser
+        DownloadError               from the network
+      FileChangeError             a model file could not be renamed, removed, restored or converted
+        ModelInUseError             because it is loaded; whoever asks has to say so again
       ModelUnloadedError          the model was used after it had been unloaded
       StoreError                  the database file
       StateFileError              a saved prefix: its file, or what it was saved with
@@ -57,6 +62,8 @@ __all__ = [
     "ContextOverflowError",
     "DecodeError",
     "DeviceQueryError",
+    "DownloadError",
+    "FileChangeError",
     "GgufWidgetsError",
     "GrammarError",
     "InvalidValueError",
@@ -64,8 +71,10 @@ __all__ = [
     "MalformedHeaderError",
     "MissingDependencyError",
     "ModelFileError",
+    "ModelInUseError",
     "ModelLoadError",
     "ModelNotFoundError",
+    "ModelTransferError",
     "ModelUnloadedError",
     "NotAFileError",
     "NotAModelError",
@@ -84,6 +93,7 @@ __all__ = [
     "UnsupportedByModelError",
     "UnsupportedSchemaError",
     "UnsupportedVersionError",
+    "UploadError",
     "VocabularyOnlyError",
     "WireError",
     "WorkerBusyError",
@@ -269,6 +279,29 @@ class WorkerBusyError(WorkerError):
 
 class ProtocolError(WorkerError):
     """The two sides of the socket do not understand each other."""
+
+
+class ModelTransferError(GgufWidgetsError):
+    """A model did not arrive; what had arrived is kept where it can go on.
+
+    ``details["problem"]`` names which of its reasons it is.
+    """
+
+
+class UploadError(ModelTransferError):
+    """A file that is uploaded from a browser is refused, or could not be written."""
+
+
+class DownloadError(ModelTransferError):
+    """A file could not be fetched from the network, or is not the one that was promised."""
+
+
+class FileChangeError(GgufWidgetsError):
+    """A model file could not be renamed, removed, restored, checked or converted."""
+
+
+class ModelInUseError(FileChangeError):
+    """The model is loaded, so whoever wants to change its file has to confirm it."""
 
 
 class ModelUnloadedError(GgufWidgetsError):

@@ -37,7 +37,7 @@ TITLES = {
 }
 
 INTRO = """\
-`make bench` measures all of this on your machine in some 25 minutes. Each figure stands beside
+`make bench` measures all of this on your machine in 15 to 25 minutes. Each figure stands beside
 a named peer's from the same run: they take turns with the same model, threads, prompts and number
 of tokens, and a ratio compares what ran next to each other. The models are made by the benchmarks,
 in the shape of SmolLM2-135M and of Qwen2.5-0.5B, with random weights: speed depends on the shape
@@ -56,12 +56,10 @@ nobody asks for anything. `llama_cpp.Llama` runs one row after another.
 # Only where it is so; the figures are in the tables.
 WHY_MISSED = """\
 Why goals of the first table were missed: nearly all of the engine's time is inside `llama_decode`,
-which is the peer's code as well, and there the shared KV cache has a price. All sequences have one
-cache, so that short and long ones, several notebooks and common beginnings find room in it without
-copies; on a processor, attention then looks past the cells of all the others. A small model loses
-most by that, with many sequences or a cache half full of earlier conversations. And the peer's
-slots keep what their own last row began with, so each computes a common beginning once, and not
-once for every row: there is less to gain.
+which is the peer's code as well. The peer's slots keep what their own last row began with, so each
+computes a common beginning once, and not once for every row: there is less to gain than the goal
+says. And each has llama.cpp as it comes, compiled here for this processor and there for many: which
+of the two is quicker with a few tokens at once, and which with many, differs between processors.
 """
 
 
