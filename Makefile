@@ -85,11 +85,11 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && echo '$(CURDIR)' > $@
 
 $(STAMPS)/package: pyproject.toml | $(STAMPS)/venv
-	@$(INSTALL) package
+	@$(INSTALL) package download
 	@touch $@
 
 $(STAMPS)/test $(STAMPS)/dev $(STAMPS)/bench: pyproject.toml $(STAMPS)/package
-	@$(INSTALL) package $(@F)
+	@$(INSTALL) package download $(@F)
 	@touch $@
 
 $(STAMPS)/browser: $(STAMPS)/test

@@ -17,6 +17,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 import gguf_widgets
+from gguf_widgets.cli_care import add_commands as add_care_commands
+from gguf_widgets.cli_get import add_commands as add_get_command
 from gguf_widgets.core.errors import GgufWidgetsError
 
 __all__ = ["main"]
@@ -107,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("models", _models, "List every model that was found.")
     command.add_argument("--json", action="store_true", help="for programs")
+
+    add_get_command(add)
+    add_care_commands(add)
 
     command = add("ps", _ps, "List the models that are running on this machine.")
     command.add_argument("--json", action="store_true", help="for programs")

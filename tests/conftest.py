@@ -33,6 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder.mkdir()
     monkeypatch.setenv("GGUF_WIDGETS_HOME", str(folder))
     monkeypatch.delenv("GGUF_WIDGETS_MODELS", raising=False)
+    monkeypatch.setenv("GGUF_WIDGETS_SOURCES", "none")  # nor what other programs have here
     monkeypatch.delenv("GGUF_WIDGETS_BACKEND", raising=False)
     run = runtime_dir()
     yield folder

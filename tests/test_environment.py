@@ -50,7 +50,8 @@ def all_requirements() -> dict[str, set[str]]:
 
 
 def test_conda_gets_what_pip_gets_with_the_engine() -> None:
-    wanted = parsed(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["llama"])
+    extras = PROJECT["optional-dependencies"]
+    wanted = parsed(PROJECT["dependencies"] + extras["llama"] + extras["download"])
     listed = [entry for entry in ENVIRONMENT["dependencies"] if isinstance(entry, str)]
     given = parsed(listed)
     assert given.pop("python") == {PROJECT["requires-python"]}
@@ -108,7 +109,7 @@ def test_everything_imported_comes_with_the_package() -> None:
     providers |= {"tokenizers": ["tokenizers"], "gguf": ["gguf"]}
     faults = []
     for path in sorted((ROOT / "gguf_widgets").rglob("*.py")):
-        allowed = [*PROJECT["dependencies"], *extras["llama"]]
+        allowed = [*PROJECT["dependencies"], *extras["llama"], *extras["download"]]
         allowed += extras["demo-train"] if "demo" in path.parts else []
         given = brought_by(frozenset(parsed(allowed)))
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -8,6 +8,7 @@ variable                    meaning
 ==========================  =====================================================================
 ``GGUF_WIDGETS_HOME``       the data folder; everything below is inside it
 ``GGUF_WIDGETS_MODELS``     more folders to look for models in, separated like ``PATH``
+``GGUF_WIDGETS_SOURCES``    which other programs' models are listed: see `library.sources`
 ``GGUF_WIDGETS_BACKEND``    "scripted" forces the demo mode, "llama.cpp" refuses it
 ``GGUF_WIDGETS_DEMO_PACE``  the demo mode's tokens per second; 0 is as fast as possible
 ``GGUF_WIDGETS_TRANSPORT``  "tcp" has workers listen on a loopback port, not on a socket file

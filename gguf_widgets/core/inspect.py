@@ -17,7 +17,7 @@ from gguf_widgets.core.format import format_bytes, format_count, plain_text
 from gguf_widgets.core.gguf import GgufArray, GgufHeader, GgufText, check_is_model
 from gguf_widgets.core.types import LoadSettings
 
-__all__ = ["describe", "to_json"]
+__all__ = ["describe", "tensor_types", "to_json"]
 
 _LONGEST_TEXT: Final = 10_000
 
@@ -62,7 +62,7 @@ def describe(header: GgufHeader) -> str:
         lines += [
             f"  {kind:<8}  {number:>6,}  {format_count(elements):>7} numbers"
             f"  {format_bytes(size):>9}"
-            for kind, number, elements, size in _histogram(header)
+            for kind, number, elements, size in tensor_types(header)
         ]
     return "\n".join(lines)
 
@@ -87,7 +87,7 @@ def to_json(header: GgufHeader) -> dict[str, Any]:
         "metadata": {key: _json_value(value) for key, value in header.metadata.items()},
         "tensor_types": [
             {"type": kind, "tensors": number, "elements": elements, "bytes": size}
-            for kind, number, elements, size in _histogram(header)
+            for kind, number, elements, size in tensor_types(header)
         ],
         "tensors": [
             {
@@ -133,8 +133,8 @@ def _memory_line(header: GgufHeader) -> str | None:
     return f"about {format_bytes(need.total_bytes)} with a context of {settings.n_ctx:,} tokens"
 
 
-def _histogram(header: GgufHeader) -> list[tuple[str, int, int, int]]:
-    """Count tensors, numbers and bytes by tensor type, the largest first."""
+def tensor_types(header: GgufHeader) -> list[tuple[str, int, int, int]]:
+    """Return (type, tensors, numbers, bytes) for each tensor type, the largest part first."""
     tensors: Counter[str] = Counter()
     elements: Counter[str] = Counter()
     sizes: Counter[str] = Counter()

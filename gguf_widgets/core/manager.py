@@ -29,7 +29,8 @@ from gguf_widgets.core.errors import (
     ModelUnloadedError,
     WorkerDiedError,
 )
-from gguf_widgets.core.library import DEMO_NAME, ModelLibrary
+from gguf_widgets.core.library import DEMO_NAME, ModelLibrary, note_use
+from gguf_widgets.core.load_fetch import fetched
 from gguf_widgets.core.load_judge import Judge
 from gguf_widgets.core.loaded_models import LoadedModels
 from gguf_widgets.core.model import Model
@@ -92,7 +93,8 @@ class ModelManager:
         Parameters
         ----------
         name_or_path : str or path-like, default "demo"
-            A name from `gguf_widgets.models()`, or a file.
+            A name from `gguf_widgets.models()`, a file, or what is fetched first if it is not here:
+            ``hf:owner/repo:Q4_K_M`` or an https address, see `core.download`.
         on_progress : callable, optional
             Called in this thread with how far it is (0 to 1) and a phrase; answering False stops
             the loading.
@@ -114,6 +116,8 @@ class ModelManager:
             For a setting that is not allowed.
         ModelFileError
             If the file is missing, unreadable or no model.
+        DownloadError
+            If it could not be fetched.
         NotEnoughMemoryError
             If it needs more memory than is free.
         MissingDependencyError
@@ -124,6 +128,13 @@ class ModelManager:
             If the loading itself fails; `LoadCancelledError` if it was stopped.
         """
         settings = LoadSettings.from_keywords(**load_settings)
+        found = fetched(name_or_path, on_progress)
+        if found is not None:
+            model = self.load(
+                found[0], on_progress=on_progress, force=force, backend=backend, **load_settings
+            )
+            model.add_notes(found[1])
+            return model
         path = self.library.resolve(name_or_path)
         chosen = self._backend_for(path, backend)
         try:
@@ -227,6 +238,7 @@ class ModelManager:
                 judge.given_up()
                 raise
             judge.loaded(link.ready)
+            note_use(path)
             return self._model_of(link, name_or_path, path, settings.chat_template)
 
     @contextmanager

@@ -76,6 +76,7 @@ class Model(EmbeddingMethods, PrefixMethods):
         self._path = path
         self._chat_template = chat_template
         self._on_unload = on_unload
+        self._notes: list[str] = []
 
     # --- what it is ---
 
@@ -102,7 +103,11 @@ class Model(EmbeddingMethods, PrefixMethods):
     @property
     def load_notes(self) -> list[str]:
         """What you should know of this model: full sentences for the screen, often none."""
-        return list(self._link.ready.notes)
+        return [*self._notes, *self._link.ready.notes]
+
+    def add_notes(self, notes: Iterable[str]) -> None:
+        """Add what whoever brought the file has to say; none is repeated."""
+        self._notes += [note for note in dict.fromkeys(notes) if note not in self._notes]
 
     @property
     def loaded(self) -> bool:

@@ -14,11 +14,13 @@ from typing import Any
 from gguf_widgets.core.errors import GgufWidgetsError, NotEnoughMemoryError
 from gguf_widgets.core.format import format_bytes, format_count, format_duration
 from gguf_widgets.core.library import ModelEntry
+from gguf_widgets.core.library.judge import Fit
+from gguf_widgets.core.library.sources import TITLES
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.types import LoadSettings
 from gguf_widgets.widgets._words import ErrorView, error_view
 
-__all__ = ["SETTINGS", "Loading", "field_views", "loaded_with", "row_view"]
+__all__ = ["CAPABILITIES", "SETTINGS", "Loading", "field_views", "loaded_with", "row_view"]
 
 Content = dict[str, Any]
 
@@ -42,6 +44,15 @@ SETTINGS = (
         "Layers on the graphics card",
         "How many of the model's layers the graphics card holds (n_gpu_layers); -1 is all.",
     ),
+)
+
+# What a model can do: (as `ModelEntry.capabilities` has it, in words).
+CAPABILITIES = (
+    ("vision", "Sees images"),
+    ("audio", "Hears"),
+    ("tools", "Uses tools"),
+    ("reasoning", "Thinks first"),
+    ("embeddings", "Texts to vectors"),
 )
 
 _LEFT_AFTER_S = 2.0  # an estimate from less is a guess
@@ -97,6 +108,7 @@ def row_view(
     chosen: bool,
     failure: GgufWidgetsError | None,
     model: Model | None,
+    fit: Fit | None = None,
 ) -> Content:
     """Return one row of the list.
 
@@ -110,12 +122,22 @@ def row_view(
         Why its last load failed.
     model : Model or None
         The model that is loaded now, this one or another.
+    fit : Fit or None
+        Whether it fits, if that is known already.
     """
     error = entry.error or failure
+    info = entry.info
     return {
         "path": str(entry.path),
         "name": entry.name,
         "lines": _lines(entry),
+        "fit": _fit(fit) if status == "idle" else None,
+        "words": _words(entry),
+        "can": list(entry.capabilities),
+        "sources": _sources(entry),
+        "size": info.size_bytes if info is not None else 0,
+        "parameters": info.num_parameters if info is not None else 0,
+        "used": entry.last_used.timestamp() if entry.last_used is not None else 0,
         "title": str(entry.path),
         "usable": entry.error is None,
         "status": status,
@@ -133,10 +155,53 @@ def _lines(entry: ModelEntry) -> list[str]:
     info = entry.info
     if info is None:
         return []
-    return [
+    can = [label for key, label in CAPABILITIES if key in entry.capabilities]
+    other = [name for name in _sources(entry) if name not in ("demo", "models folder")]
+    lines = [
         f"{format_count(info.num_parameters)} parameters · {info.quantization}",
         f"{format_bytes(info.size_bytes)} · {info.n_ctx_train:,} tokens of context",
     ]
+    if can or other:
+        lines.append(" · ".join([*can, *(f"in {name}" for name in other)]))
+    return lines
+
+
+def _sources(entry: ModelEntry) -> list[str]:
+    """Return where it is known, in words, once each."""
+    programs = [place.program for place in entry.places] or [entry.program]
+    names = (TITLES.get(program, program) for program in programs if program != "folder")
+    return list(dict.fromkeys([*names, *(["added folders"] if "folder" in programs else [])]))
+
+
+def _words(entry: ModelEntry) -> str:
+    """Return what is searched, in small letters: what `ModelList.search` looks at, and more."""
+    info = entry.info
+    said = [info.name, info.architecture, info.quantization] if info is not None else []
+    if info is not None:
+        said.append(format_count(info.num_parameters))
+    labels = [place.label for place in entry.places]
+    parts = [entry.name, entry.path.name, *said, *labels, *_sources(entry)]
+    return " ".join(parts).casefold()
+
+
+def _fit(fit: Fit | None) -> Content | None:
+    """Return whether it fits, in a few words and a sentence."""
+    if fit is None:
+        return None
+    need = format_bytes(fit.needed_bytes) if fit.needed_bytes is not None else "?"
+    sentence = f"It needs {need}, and {format_bytes(fit.free_bytes)} of memory is free."
+    if fit.verdict == "yes":
+        return {"verdict": "yes", "text": "Fits", "title": sentence}
+    if fit.verdict == "with these settings":
+        n_ctx = fit.settings.get("n_ctx")
+        text = "Fits with smaller settings"
+        if isinstance(n_ctx, int):
+            text = f"Fits with {n_ctx:,} tokens of context"
+        chosen = ", ".join(f"{name}={value}" for name, value in fit.settings.items())
+        return {"verdict": "some", "text": text, "title": f"{sentence} With {chosen}."}
+    if fit.verdict == "no":
+        return {"verdict": "no", "text": f"Too large: needs {need}", "title": fit.reason}
+    return {"verdict": "unknown", "text": "", "title": fit.reason}
 
 
 def _short(view: ErrorView, entry: ModelEntry) -> ErrorView:

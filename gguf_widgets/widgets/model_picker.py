@@ -23,10 +23,13 @@ import anywidget
 import traitlets
 
 from gguf_widgets.core import config, devices
+from gguf_widgets.core.details import details
 from gguf_widgets.core.errors import (
+    DeviceQueryError,
     GgufWidgetsError,
     LoadCancelledError,
     MissingDependencyError,
+    ModelFileError,
     ModelLoadError,
     StoreError,
 )
@@ -39,6 +42,8 @@ from gguf_widgets.core.types import LoadSettings
 from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets._esm import css, esm
+from gguf_widgets.widgets._picker_details import details_view
+from gguf_widgets.widgets._picker_judge import Judge
 from gguf_widgets.widgets._picker_rows import Loading, field_views, loaded_with, row_view
 from gguf_widgets.widgets._words import as_known
 
@@ -98,6 +103,7 @@ class ModelPicker(anywidget.AnyWidget):
         self._failures: dict[str, GgufWidgetsError] = {}
         self._entries: list[ModelEntry] = []
         self._token: str | None = None
+        self._judge = Judge(lambda: self._actor.post({"kind": "judged"}))
         self._has_gpu: bool | None = None
         self._notice = ""
         self._last = self._remembered()
@@ -152,6 +158,7 @@ class ModelPicker(anywidget.AnyWidget):
         """End the widget: its page part and its thread go, the model stays loaded."""
         # ipywidgets calls this for every widget when the interpreter ends, also a half-made one.
         if hasattr(self, "_actor"):
+            self._judge.close()
             self._actor.close()
         super().close()
 
@@ -313,12 +320,41 @@ class ModelPicker(anywidget.AnyWidget):
         # What can be loaded comes first; `sorted` keeps the library's order within both halves.
         self._entries = sorted(self.library.entries(), key=lambda entry: entry.error is not None)
         self.send({"kind": "state", "state": self._state()})
+        self._judge.start(self._entries)
+
+    def _send_judged(self, _content: dict[str, Any]) -> None:
+        self.send({"kind": "state", "state": self._state()})
+
+    def _details_clicked(self, content: dict[str, Any]) -> None:
+        path = Path(str(content.get("path", "")))
+        entry = next((one for one in self._entries if one.path == path and one.info), None)
+        if entry is None:  # only what is on the list
+            return
+
+        def look() -> None:
+            try:
+                found = details(path, gpus=self._cards())
+                self.send({"kind": "details", "details": details_view(entry, found)})
+            except ModelFileError as error:
+                self.send(
+                    {"kind": "details", "details": {"path": str(path), "error": error.message}}
+                )
+
+        threading.Thread(target=look, name="ModelPicker-details", daemon=True).start()
+
+    def _cards(self) -> list[devices.Device]:
+        try:
+            return devices.graphics_cards()
+        except (MissingDependencyError, DeviceQueryError):
+            return []  # demo mode, or main memory is all that is known
 
     _ACTIONS: ClassVar[dict[str, Callable[[Any, dict[str, Any]], None]]] = {
         "ping": _ping,
         "snapshot": _send_state,
         "refresh": _refresh_clicked,
         "touch": _send_state,
+        "judged": _send_judged,
+        "details": _details_clicked,
         "attach": _attach,
         "load": _load_clicked,
         "cancel": _cancel_clicked,
@@ -347,6 +383,7 @@ class ModelPicker(anywidget.AnyWidget):
                 chosen=entry is chosen,
                 failure=self._failures.get(str(entry.path)),
                 model=model,
+                fit=entry.machine.judged(entry.path),
             )
             for entry in self._entries
         ]

@@ -10,9 +10,26 @@ from pathlib import Path
 import pytest
 from support.gguf_writer import MODEL_TENSORS, Tensor, Typed, gguf_bytes, model_bytes, model_entries
 
-from gguf_widgets.core import config, errors, library_cache, library_scan
-from gguf_widgets.core.library import ModelEntry, ModelLibrary, ModelList, models
+from gguf_widgets.core import config, errors
+from gguf_widgets.core.library import (
+    ModelEntry,
+    ModelLibrary,
+    ModelList,
+    cache,
+    facts,
+    models,
+    scan,
+)
 from tests.core.conftest import without_root
+
+
+@pytest.fixture(autouse=True)
+def no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever other programs have on the machine that the tests run on is none of their business.
+
+    What is found of those is tested in ``tests/core/library``.
+    """
+    monkeypatch.setenv("GGUF_WIDGETS_SOURCES", "none")
 
 
 @pytest.fixture
@@ -46,6 +63,14 @@ def test_the_demo_is_always_there_and_first(folder: Path, monkeypatch: pytest.Mo
     broken = ModelLibrary().entries()[0]
     assert broken.name == "demo"
     assert isinstance(broken.error, errors.ModelNotFoundError)
+
+    def closed() -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("gguf_widgets.demo.demo_model_path", closed)
+    closed_one = ModelLibrary().entries()[0]
+    assert closed_one.name == "demo"
+    assert isinstance(closed_one.error, errors.UnreadableFileError)
 
 
 def test_bad_files_are_listed_with_their_reason(folder: Path) -> None:
@@ -124,7 +149,7 @@ def test_a_folder_that_cannot_be_looked_into_is_no_secret(
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr(library_scan.os, "scandir", refuse)
+    monkeypatch.setattr(scan.os, "scandir", refuse)
     entry = by_name("locked")
     assert isinstance(entry.error, errors.UnreadableFileError)
     assert "Permission denied" in entry.error.message
@@ -133,7 +158,7 @@ def test_a_folder_that_cannot_be_looked_into_is_no_secret(
 def test_a_huge_tree_is_cut_off_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(30):
         put(folder / f"{number % 5}" / f"m{number:02}.gguf", b"")
-    monkeypatch.setattr(library_scan, "_MAX_FILES", 12)
+    monkeypatch.setattr(scan, "_MAX_FILES", 12)
     entries = ModelLibrary().entries()
     assert len(entries) == 1 + 12 + 1
     assert entries[-1].error is not None
@@ -169,13 +194,13 @@ def test_a_header_is_read_once_until_its_file_changes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[str] = []
-    read = library_cache.read_header
+    read = facts.read_facts
 
-    def counting(path: Path) -> object:
+    def counting(path: Path) -> facts.Facts:
         reads.append(path.name)
         return read(path)
 
-    monkeypatch.setattr(library_cache, "read_header", counting)
+    monkeypatch.setattr(cache, "read_facts", counting)
     path = put(folder / "a.gguf")
     put(folder / "bad.gguf", b"bad")
     library = ModelLibrary()
@@ -201,7 +226,8 @@ def test_many_threads_may_ask_at_once(folder: Path) -> None:
     for number in range(20):
         put(folder / f"m{number:02}.gguf", None if number % 2 else b"bad")
     expected = [(e.name, e.info, str(e.error)) for e in ModelLibrary().entries()]
-    library_cache.HEADERS._answers.clear()
+    cache.HEADERS.forget()
+    (config.data_dir() / "library" / "headers.msgpack").unlink()
     answers: list[object] = []
 
     def ask() -> None:
@@ -226,7 +252,7 @@ def test_resolve(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert library.resolve("other.gguf") == other
     with pytest.raises(errors.ModelNotFoundError, match=r'Did you mean "Qwen2\.5-0\.5B-Q8_0"'):
         library.resolve("Qwen2.5-0.5B")
-    with pytest.raises(errors.ModelNotFoundError, match=r"not work yet\. Download the"):
+    with pytest.raises(errors.ModelNotFoundError, match=r"gguf-widgets get hf:Qwen"):
         library.resolve("hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q8_0")
     with pytest.raises(errors.ModelNotFoundError, match="There is no file"):
         library.resolve("/no/such/model.gguf")

@@ -125,8 +125,48 @@ def row(name: str = "demo", **more: Any) -> dict[str, Any]:
         "demo": False,
         "error": None,
         "offers": [],
+        "fit": None,
+        "words": name.lower(),
+        "can": [],
+        "sources": ["models folder"],
+        "size": 0,
+        "parameters": 0,
+        "used": 0,
     }
     return {**state, **more}
+
+
+def point(n_ctx: int, *, fits: bool = True) -> dict[str, Any]:
+    return {
+        "nCtx": n_ctx,
+        "label": f"{n_ctx:,} tokens of context",
+        "sizes": [4_000, n_ctx, 1_000],
+        "texts": ["4.0 KB", f"{n_ctx} bytes", "1.0 KB"],
+        "fits": fits,
+        "says": "Needs some." if fits else "Needs more and does not fit.",
+    }
+
+
+def details(**more: Any) -> dict[str, Any]:
+    found = {
+        "path": "/m/demo.gguf",
+        "facts": [["Author", "<b>Emma</b>"], ["Address", "https://example.org/a"]],
+        "kinds": ["Q8_0: 12 tensors, 4.0 KB"],
+        "template": "{{ messages }}<script>",
+        "templateNote": "",
+        "parts": [{"label": label, "title": ""} for label in ("Model", "Context", "Working")],
+        "points": [point(512), point(1024), point(2048), point(9000, fits=False)],
+        "chosen": 1,
+        "freeBytes": 10_000,
+        "free": "10 KB of memory is free",
+    }
+    return {**found, **more}
+
+
+def names_shown(view: View) -> list[str]:
+    rows = view.page.locator('[data-gw="picker-row"]:visible .gw-row-name')
+    shown: list[str] = rows.all_inner_texts()
+    return shown
 
 
 def show_rows(view: View, *rows: dict[str, Any], **more: Any) -> None:
@@ -263,10 +303,87 @@ def test_many_models_keep_the_settings_in_sight_and_are_found_by_name(show: Show
     find.fill("uncensored")
     expect(view.page.locator('[data-gw="picker-row"]').first).to_be_in_viewport(ratio=1)
     find.fill("mistral")
-    expect(view.page.get_by_text("No model has this in its name.")).to_be_visible()
+    expect(view.page.get_by_text("No model has this word.")).to_be_visible()
     show_rows(view, *rows[:3])
     expect(find).to_be_hidden()
     expect(view.page.locator('[data-gw="picker-row"]:visible')).to_have_count(3)
+
+
+def test_models_are_found_by_words_by_what_they_can_and_put_in_order(show: Show) -> None:
+    view = show("picker", width=400)
+    rows = [
+        row("Qwen3-4B-Q4_K_M", size=3, used=5, can=["tools"], words="qwen3-4b-q4_k_m qwen3 4.0b"),
+        row("Qwen3-14B-Q4_K_M", size=9, fit={"verdict": "no", "text": "Too large", "title": ""},
+            words="qwen3-14b-q4_k_m qwen3 14b"),
+        row("gemma-3-4b", size=4, used=9, can=["vision"], sources=["Ollama"], words="gemma-3-4b"),
+        row("broken", usable=False, error={"title": "", "text": "It ends too early."}),
+        row("phi", size=2, fit={"verdict": "yes", "text": "Fits", "title": ""}),
+        row("tiny", size=1),
+    ]  # fmt: skip
+    show_rows(view, *rows)
+    find, order, kind = view.gw("picker-find"), view.gw("picker-order"), view.gw("picker-show")
+    usable = ["Qwen3-4B-Q4_K_M", "Qwen3-14B-Q4_K_M", "gemma-3-4b", "phi", "tiny"]
+    assert names_shown(view) == [*usable, "broken"]
+    find.fill("4b  Q4")  # "4b" is not in "14b"
+    assert names_shown(view) == ["Qwen3-4B-Q4_K_M"]
+    find.fill("")
+    order.select_option("Smallest first")
+    assert names_shown(view) == ["tiny", "phi", usable[0], "gemma-3-4b", usable[1], "broken"]
+    order.select_option("Last used first")
+    assert names_shown(view)[:2] == ["gemma-3-4b", "Qwen3-4B-Q4_K_M"]
+    # Only what there is any of can be chosen.
+    expect(kind.locator("option")).to_have_text(
+        ["All", "Fits this computer", "Sees images", "Uses tools", "Cannot be used",
+         "In models folder", "In Ollama"]
+    )  # fmt: skip
+    kind.select_option("Fits this computer")
+    assert names_shown(view) == ["phi"]
+    kind.select_option("In Ollama")
+    assert names_shown(view) == ["gemma-3-4b"]
+    find.fill("qwen")
+    expect(view.page.get_by_text("No model under “In Ollama” has this word.")).to_be_visible()
+    show_rows(view, *rows)  # news do not change what was chosen
+    assert names_shown(view) == []
+    view.page.get_by_role("button", name="Show all").click()
+    expect(find).to_be_focused()
+    assert len(names_shown(view)) == 6
+
+
+def test_what_is_known_of_a_model_opens_under_it_and_moves_with_the_context(show: Show) -> None:
+    view = show("picker", width=400)
+    show_rows(view, row(), row("other"))
+    info = view.gw("picker-info").first
+    info.click()
+    assert view.sent("details") == [view.sent("details")[0]]
+    assert view.sent("details")[0]["path"] == "/m/demo.gguf"
+    view.says("picker", kind="details", details=details())
+    panel = view.gw("picker-details")
+    expect(panel.locator("output")).to_have_text("1,024 tokens of context")
+    expect(panel.locator("dd").first).to_have_text("<b>Emma</b>")  # as text
+    assert panel.locator("a, script, b").count() == 0
+    widths = "() => [...document.querySelectorAll('.gw-memory-part')].map((e) => e.offsetWidth)"
+    before = view.page.evaluate(widths)
+    slider, load = view.gw("picker-context"), view.gw("picker-load-context")
+    slider.focus()
+    view.page.keyboard.press("ArrowRight")
+    expect(load).to_have_text("Load with 2,048 tokens")
+    view.page.wait_for_function(f"(before) => ({widths})()[1] > before + 10", arg=before[1])
+    assert view.page.evaluate(widths)[0] == before[0]  # the model is as large as it was
+    show_rows(view, row(), row("other"))  # news
+    view.says("picker", kind="details", details=details(freeBytes=12_000))
+    expect(panel.locator("output")).to_have_text("2,048 tokens of context")
+    load.click()
+    assert view.sent("load")[-1]["settings"] == {"n_ctx": 2048}
+    slider.focus()
+    view.page.keyboard.press("ArrowRight")
+    expect(load).to_be_disabled()
+    expect(panel).to_contain_text("Needs more and does not fit. 10 KB of memory is free.")
+    info.click()
+    expect(panel).to_be_hidden()
+    info.click()
+    view.says("picker", kind="details", details={"path": "/m/demo.gguf", "error": "It is gone."})
+    expect(panel.get_by_text("It is gone.")).to_be_visible()
+    expect(panel.locator("output")).to_be_hidden()
 
 
 def test_an_answer_that_ended_before_its_first_word_can_be_asked_for_again(show: Show) -> None:

@@ -36,6 +36,7 @@ class Page:
         self.picker = picker
         self.state: dict[str, Any] = {}
         self.progress: list[dict[str, Any]] = []
+        self.details: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         monkeypatch.setattr(picker, "send", self._take)
 
@@ -43,6 +44,8 @@ class Page:
         with self._changed:
             if content["kind"] == "state":
                 self.state = content["state"]
+            elif content["kind"] == "details":
+                self.details.append(content["details"])
             elif content["kind"] == "progress":
                 self.progress.append(content["progress"])
             self._changed.notify_all()
@@ -137,6 +140,42 @@ def test_a_bad_file_has_its_reason_and_cannot_be_loaded(
     page.ask("refresh")
     page.wait(lambda: not page.row("<b>bad"))
     assert manager.asked == []
+
+
+def test_whether_a_model_fits_is_told_when_it_is_known(
+    page: Page, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page.wait(lambda: (page.row("demo").get("fit") or {}).get("verdict") == "yes")
+    monkeypatch.setattr("gguf_widgets.core.fit.free_memory", lambda: 10**6)
+    page.ask("refresh")
+    page.wait(lambda: (page.row("demo").get("fit") or {}).get("verdict") == "no")
+    fit = page.row("demo")["fit"]
+    assert fit["text"].startswith("Too large: needs ")
+    assert "1 MB is free" in fit["title"]
+
+
+def test_details_are_told_of_what_is_listed_and_nothing_else(page: Page, home: Path) -> None:
+    copy = home / "models" / "copy.gguf"
+    copy.write_bytes(demo_path().read_bytes())
+    page.ask("refresh")
+    page.wait(lambda: page.row("copy"))
+    page.ask("details", path=str(copy))
+    page.wait(lambda: page.details)
+    found = page.details[0]
+    facts = dict(map(tuple, found["facts"]))
+    assert found["path"] == facts["File"] == str(copy)
+    assert facts["Same as"].startswith("demo")
+    assert found["points"][found["chosen"]]["fits"]
+    assert found["points"][found["chosen"]]["says"].startswith("Needs ")
+    assert found["free"].endswith(" of memory is free")
+    assert found["template"]
+    for path in ("/etc/passwd", str(home / "models" / "none.gguf"), None, 7):
+        page.ask("details", path=path)
+    copy.write_bytes(b"other")  # since it was listed
+    page.ask("details", path=str(copy))
+    page.wait(lambda: len(page.details) > 1)
+    assert "not a GGUF" in page.details[1]["error"]
+    assert len(page.details) == 2
 
 
 def test_load_shows_progress_and_marks_the_loaded_one(page: Page, manager: SlowManager) -> None:

@@ -6,14 +6,16 @@
  * into the settings outlive a redraw; every listener and timer ends with the view. Leaves to
  * others: files, memory and loading (Python).
  *
- * Messages from Python: `state` (everything), `progress {progress}`, `notice {text}`, `pong {mid}`.
- * Messages to Python: snapshot, refresh, load {path, settings, force}, cancel, unload,
- * gpu (are there graphics cards?), ping; each with `mid`.
+ * Messages from Python: `state` (everything), `progress {progress}`, `details {details}`,
+ * `notice {text}`, `pong {mid}`. Messages to Python: snapshot, refresh, load {path, settings, force},
+ * cancel, unload, details {path}, gpu (are there graphics cards?), ping; each with `mid`.
  */
 
 import { Heartbeat, newMid } from "./_connection.js";
 import { confirmCopy, copyText } from "./_copy.js";
-import { ghostButton, h, icon, setChildren } from "./_dom.js";
+import { ghostButton, h, icon } from "./_dom.js";
+import { DetailsElement } from "./_picker_details.js";
+import { ListElement } from "./_picker_list.js";
 
 /**
  * @import { WidgetModel } from "./_connection.js"
@@ -24,6 +26,8 @@ import { ghostButton, h, icon, setChildren } from "./_dom.js";
  * @typedef {{
  *   path: string, name: string, lines: string[], notes: string[], title: string, usable: boolean,
  *   status: "idle" | "loading" | "loaded", chosen: boolean, demo: boolean, error: ErrorView | null, offers: Offer[],
+ *   fit: {verdict: string, text: string, title: string} | null, words: string, can: string[],
+ *   sources: string[], size: number, parameters: number, used: number,
  * }} Row
  * @typedef {{name: string, label: string, value: number | null, hint: string, title: string, shown: boolean}} Field
  * @typedef {{
@@ -31,8 +35,6 @@ import { ghostButton, h, icon, setChildren } from "./_dom.js";
  *   loadedWith: string, notice: string,
  * }} PickerState
  */
-
-const FIND_FROM = 9; // fewer models are found by looking
 
 /** A text in a code font with a Copy button. @param {string} text @param {string} label */
 function copyable(text, label) {
@@ -55,6 +57,11 @@ class RowElement {
     this.name = h("span", { class: "gw-row-name" });
     this.button = h("button", { type: "button", class: "gw-button" });
     this.button.addEventListener("click", () => this.press());
+    this.info = ghostButton("info", "About this model", { "data-gw": "picker-info", "aria-expanded": "false" });
+    this.info.addEventListener("click", () => this.toggle());
+    /** @type {DetailsElement | null} */
+    this.details = null;
+    this.fit = h("p", { class: "gw-row-fit" });
     this.lines = h("div", { class: "gw-row-lines" });
     this.fill = h("span", { class: "gw-progress-fill" });
     this.track = h("div", { class: "gw-progress", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100" }, [this.fill]);
@@ -62,7 +69,20 @@ class RowElement {
     this.loading = h("div", { "data-gw": "picker-progress" }, [this.track, this.phrase]);
     this.error = h("div", { class: "gw-row-error" });
     this.root = h("li", { class: "gw-row", "data-gw": "picker-row" });
-    this.root.append(h("div", { class: "gw-row-head" }, [this.name, this.button]), this.lines, this.loading, this.error);
+    this.root.append(h("div", { class: "gw-row-head" }, [this.name, this.info, this.button]), this.lines, this.fit, this.loading, this.error);
+  }
+
+  /** Open or close what is known of it. */
+  toggle() {
+    if (!this.row) return;
+    const open = this.info.getAttribute("aria-expanded") !== "true";
+    this.info.setAttribute("aria-expanded", String(open));
+    if (open && !this.details) {
+      this.details = new DetailsElement((nCtx) => this.row && this.post("load", { path: this.row.path, settings: { n_ctx: nCtx } }));
+      this.root.append(this.details.root);
+    }
+    if (this.details) this.details.root.hidden = !open;
+    if (open) this.post("details", { path: this.row.path });
   }
 
   press() {
@@ -78,10 +98,17 @@ class RowElement {
     this.row = row;
     Object.assign(this.root.dataset, { name: row.name, status: row.status, usable: String(row.usable) });
     this.name.textContent = row.name;
-    this.root.title = row.title;
+    this.root.title = [row.title, row.fit?.text ?? ""].filter(Boolean).join("\n");
     const notes = row.notes.map((text) => h("p", { class: row.demo ? "gw-row-note gw-row-demo" : "gw-row-note", text }));
     this.lines.replaceChildren(...row.lines.map((text) => h("p", { text })), ...notes);
+    // That it fits is what one expects: it is in the tooltip, and can be asked for above the list.
+    this.fit.textContent = row.fit && row.fit.verdict !== "yes" ? row.fit.text : "";
+    this.fit.hidden = !this.fit.textContent;
+    this.fit.title = row.fit?.title ?? "";
+    this.fit.dataset.verdict = row.fit?.verdict ?? "";
     this.loading.hidden = row.status !== "loading";
+    this.info.hidden = !row.usable;
+    this.info.setAttribute("aria-label", `About the model ${row.name}`);
     this.showButton(row, waiting);
     const shown = (/** @type {Row | null} */ of) => JSON.stringify([of?.error, of?.offers, of?.usable]);
     if (shown(row) !== shown(before)) this.showError(row); // a button in it may have the focus
@@ -135,51 +162,6 @@ class RowElement {
     this.track.setAttribute("aria-label", progress.phrase);
     const text = percent > 0 ? `${progress.phrase} ${percent}%` : progress.phrase;
     this.phrase.replaceChildren(h("span", { text }), h("span", { text: progress.left }));
-  }
-}
-
-/** The list, and above it a place to type a part of a name once there are many. */
-class ListElement {
-  constructor() {
-    this.find = h("input", {
-      type: "search",
-      class: "gw-find",
-      placeholder: "Find a model",
-      "aria-label": "Find a model",
-      "data-gw": "picker-find",
-      "data-lm-suppress-shortcuts": "true",
-      hidden: true,
-    });
-    this.find.addEventListener("input", () => {
-      this.filter();
-      this.rows.scrollTop = 0;
-    });
-    this.rows = h("ul", { class: "gw-rows", role: "list", "aria-label": "Models on this computer" });
-    this.none = h("p", { class: "gw-none", role: "status" });
-  }
-
-  /** @param {HTMLElement[]} rows */
-  show(rows) {
-    setChildren(this.rows, rows);
-    this.find.hidden = rows.length < FIND_FROM;
-    if (this.find.hidden) this.find.value = "";
-    this.filter();
-  }
-
-  filter() {
-    const wanted = this.find.value.trim().toLowerCase();
-    let shown = 0;
-    for (const row of /** @type {Iterable<HTMLElement>} */ (this.rows.children)) {
-      row.hidden = !(row.dataset.name ?? "").toLowerCase().includes(wanted);
-      if (!row.hidden) shown += 1;
-    }
-    this.none.textContent = shown === 0 && wanted ? "No model has this in its name." : "";
-  }
-
-  /** Show a row that is further down; only the list itself is scrolled. @param {HTMLElement} row */
-  reveal(row) {
-    const below = row.offsetTop + row.offsetHeight - this.rows.clientHeight;
-    if (below > this.rows.scrollTop) this.rows.scrollTop = below;
   }
 }
 
@@ -282,7 +264,7 @@ class PickerView {
       this.bar,
       h("div", { class: "gw-picker-head" }, [h("h2", { text: "Models" }), refresh]),
       this.notice,
-      this.list.find,
+      this.list.tools,
       this.list.rows,
       this.list.none,
       this.settings.root,
@@ -315,6 +297,7 @@ class PickerView {
   receive(content) {
     this.heartbeat.heard();
     if (content.kind === "state") this.show(content.state);
+    else if (content.kind === "details") this.rows.get(content.details.path)?.details?.show(content.details);
     else if (content.kind === "notice") this.notice.textContent = content.text;
     else if (content.kind === "progress") this.rows.get(content.progress.path)?.showProgress(content.progress);
   }
@@ -331,7 +314,7 @@ class PickerView {
       element.update(row, waiting);
       this.rows.set(row.path, element);
     }
-    this.list.show([...this.rows.values()].map((row) => row.root));
+    this.list.show([...this.rows.values()]);
     const loaded = [...this.rows.values()].find((row) => row.row?.status === "loaded");
     if (first && loaded) this.list.reveal(loaded.root);
     if (state.progress) this.rows.get(state.progress.path)?.showProgress(state.progress);
