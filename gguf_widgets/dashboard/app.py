@@ -30,6 +30,7 @@ from traitlets import Instance
 from traitlets.config import Config
 
 from gguf_widgets.core.errors import InvalidValueError, ServerStartError
+from gguf_widgets.core.upload import UploadStore
 from gguf_widgets.dashboard.address import (
     bind,
     is_any_address,
@@ -48,6 +49,7 @@ with without_iri_grammar():
 
     from gguf_widgets.dashboard.handlers import FAVICON, FaviconHandler, PageHandler
     from gguf_widgets.dashboard.kernels import DashboardKernelManager, ThisPythonOnly
+    from gguf_widgets.dashboard.upload_handler import upload_handlers
 
 __all__ = ["DashboardApp", "DashboardOptions", "serve"]
 
@@ -130,9 +132,9 @@ class DashboardApp(Voila):  # type: ignore[misc]  # Voila ships no types
         return settings
 
     def init_handlers(self) -> list[Any]:
-        """Return Voila's handlers with our own page in the place of Voila's."""
+        """Return Voila's handlers with our own page in the place of Voila's, and ours before."""
         favicon = (url_path_join(self.server_url, "/favicon.ico"), FaviconHandler)
-        return [favicon] + [
+        return [*upload_handlers(self.server_url, UploadStore()), favicon] + [
             (rule[0], PageHandler, *rule[2:]) if rule[1] is TornadoVoilaHandler else rule
             for rule in super().init_handlers()
         ]

@@ -33,6 +33,7 @@ TITLES = {
     "lookup": "One stream with prompt lookup",
     "attach": "One model for several notebooks",
     "header": "Finding models",
+    "upload": "Bringing models through the browser",
     "import": "Starting",
 }
 
