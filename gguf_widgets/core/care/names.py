@@ -8,28 +8,16 @@ others: whether the name is free (`moves`).
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from typing import Final
 
 from gguf_widgets.core.errors import FileChangeError
+from gguf_widgets.core.file_names import FORBIDDEN, MAX_NAME_BYTES, PART_TAIL, is_device
 from gguf_widgets.core.format import plain_text
 
 __all__ = ["MAX_NAME_BYTES", "checked_stem", "with_number"]
 
-MAX_NAME_BYTES: Final = 200
-"""Of the name without what is added to it: file systems take 255 bytes, and a split model's parts,
-a `.sha256` beside it and unfinished files have endings."""
-
 _ENDING: Final = ".gguf"
-# What Windows allows in no name. A colon would also be another stream of the same file there.
-_FORBIDDEN: Final = '<>:"|?*'
-# Devices on Windows, whatever follows a dot: "NUL.gguf" is the device. (Microsoft, "Naming Files,
-# Paths, and Namespaces".)
-_DEVICES: Final = re.compile(
-    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])", re.IGNORECASE
-)
-_PART: Final = re.compile(r".*-\d{5}-of-\d{5}", re.DOTALL)
 
 
 def checked_stem(name: str) -> str:
@@ -54,9 +42,11 @@ def checked_stem(name: str) -> str:
         raise _refused(name, "is empty")
     if "/" in stem or "\\" in stem:
         raise _refused(name, "holds a path separator (/ or \\), and a model stays in its folder")
-    wrong = next((c for c in stem if c in _FORBIDDEN), None)
+    wrong = FORBIDDEN.search(stem)
     if wrong is not None:
-        raise _refused(name, f"holds the character {wrong}, which Windows allows in no file name")
+        raise _refused(
+            name, f"holds the character {wrong[0]}, which Windows allows in no file name"
+        )
     hidden = next((c for c in stem if not c.isprintable()), None)
     if hidden is not None:
         what = unicodedata.name(hidden, f"character number {ord(hidden):#x}").lower()
@@ -65,9 +55,9 @@ def checked_stem(name: str) -> str:
         raise _refused(name, "begins with a dot, which hides a file")
     if stem.endswith((".", " ")):
         raise _refused(name, "ends with a dot or a space before its ending")
-    if _DEVICES.fullmatch(stem.partition(".")[0].strip()):
+    if is_device(stem):
         raise _refused(name, f'is the name of a device on Windows ("{stem.partition(".")[0]}")')
-    if _PART.fullmatch(stem):
+    if PART_TAIL.search(stem):
         raise _refused(
             name, "ends like the name of a part of a split model (-00001-of-00003), which is added"
         )

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.file_names import FORBIDDEN, MAX_NAME_BYTES, PART_TAIL, mark_device
 from gguf_widgets.core.format import plain_text
 
 __all__ = [
@@ -45,14 +46,6 @@ _FORMS: Final = (
 _REPO_PART: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _LONGEST_REPO: Final = 96
 _QUANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-
-# A file name may have 255 bytes on most systems; some room is kept for what is added to it.
-_LONGEST_FILE: Final = 200
-_FORBIDDEN: Final = re.compile(r'[<>:"/\\|?*]')  # on Windows
-_DEVICES: Final = re.compile(
-    r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])", re.IGNORECASE
-)
-_PART: Final = re.compile(r"-\d{5}-of-\d{5}$")
 
 
 class HubName(NamedTuple):
@@ -167,10 +160,10 @@ def clean_file_name(name: str) -> str:
     if stem.lower().endswith(".gguf"):
         stem = stem[:-5]
     stem = stem.strip(" .")
-    part = _PART.search(stem)
+    part = PART_TAIL.search(stem)
     ending = part[0] if part else ""
     stem = stem[: len(stem) - len(ending)]
-    return f"{_device_marked(_cut(stem, _LONGEST_FILE) or 'model')}{ending}.gguf"
+    return f"{mark_device(_cut(stem, MAX_NAME_BYTES) or 'model')}{ending}.gguf"
 
 
 def local_path(folder: Path, repo_path: str) -> Path:
@@ -186,7 +179,7 @@ def local_path(folder: Path, repo_path: str) -> Path:
         raise _bad_path(repo_path)
     if any("\\" in part or ":" in part or not part.isprintable() for part in parts):
         raise _bad_path(repo_path)
-    folders = [_device_marked(_cut(_clean_segment(part), _LONGEST_FILE)) for part in parts[:-1]]
+    folders = [mark_device(_cut(_clean_segment(part), MAX_NAME_BYTES)) for part in parts[:-1]]
     if not all(folders):
         raise _bad_path(repo_path)
     return folder.joinpath(*folders, clean_file_name(parts[-1]))
@@ -275,11 +268,7 @@ def _bad_path(path: str) -> InvalidValueError:
 def _clean_segment(text: str) -> str:
     normal = unicodedata.normalize("NFC", text)
     seen = "".join(c for c in normal if unicodedata.category(c)[0] != "C")
-    return re.sub(r"\s+", " ", _FORBIDDEN.sub("_", seen)).strip(" .")
-
-
-def _device_marked(stem: str) -> str:
-    return f"_{stem}" if _DEVICES.fullmatch(stem.partition(".")[0].rstrip()) else stem
+    return re.sub(r"\s+", " ", FORBIDDEN.sub("_", seen)).strip(" .")
 
 
 def _cut(text: str, num_bytes: int) -> str:

@@ -6,34 +6,23 @@ Windows, at most 200 bytes of UTF-8, ends in ``.gguf``, is shown by the library 
 cleaning it again changes nothing; the number of a split model's part survives. `same_name` tells
 names that some file system takes for one. Leaves to others: whether there is such a file already
 (`finishing`), what is in it (`judge`).
-
-Windows' rules are those of Microsoft's "Naming Files, Paths, and Namespaces".
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from typing import Final, NamedTuple
 
 from gguf_widgets.core.errors import UploadError
+from gguf_widgets.core.file_names import FORBIDDEN, MAX_NAME_BYTES, PART_TAIL, mark_device
 from gguf_widgets.core.format import plain_text
 
 __all__ = ["CleanName", "clean_name", "numbered", "same_name"]
 
-# Most file systems take 255 bytes or UTF-16 units. The rest is for " (2)", and for systems that
-# take letters with accents apart.
-_MAX_BYTES: Final = 200
 # A browser gives a file's name, not a book.
 _MAX_GIVEN: Final = 4096
 
 _EXTENSION: Final = ".gguf"
-_FORBIDDEN: Final = re.compile(r'[<>:"|?*\\/]')
-_TAIL: Final = re.compile(r"-\d{5}-of-\d{5}$", re.ASCII)
-_DEVICES: Final = frozenset(
-    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
-    + [f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"]
-)
 
 
 class CleanName(NamedTuple):
@@ -66,8 +55,8 @@ def clean_name(given: str) -> CleanName:
         )
     name = _plain(given.replace("\\", "/").rpartition("/")[2]).rstrip(" .")
     stem = name[: -len(_EXTENSION)] if name.lower().endswith(_EXTENSION) else name
-    stem = _off_devices(_FORBIDDEN.sub("_", stem).strip(" .") or "unnamed")
-    stem = _off_devices(_cut(stem, _MAX_BYTES - len(_EXTENSION)))
+    stem = mark_device(FORBIDDEN.sub("_", stem).strip(" .") or "unnamed")
+    stem = mark_device(_cut(stem, MAX_NAME_BYTES - len(_EXTENSION)))
     name = stem + _EXTENSION
     if name == given:
         return CleanName(name, "")
@@ -89,7 +78,7 @@ def numbered(name: str, number: int) -> str:
     Of a part of a split model the number stands before the part's own, which has to come last.
     """
     stem = name.removesuffix(_EXTENSION)
-    tail = match[0] if (match := _TAIL.search(stem)) else ""
+    tail = match[0] if (match := PART_TAIL.search(stem)) else ""
     return f"{stem.removesuffix(tail)} ({number}){tail}{_EXTENSION}"
 
 
@@ -105,14 +94,9 @@ def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(kept))
 
 
-def _off_devices(stem: str) -> str:
-    """Put "_" before a name that Windows takes for a device, with or without an extension."""
-    return f"_{stem}" if stem.partition(".")[0].rstrip(" ").upper() in _DEVICES else stem
-
-
 def _cut(stem: str, limit: int) -> str:
     if len(stem.encode()) <= limit:
         return stem
-    tail = match[0] if (match := _TAIL.search(stem)) else ""
+    tail = match[0] if (match := PART_TAIL.search(stem)) else ""
     head = stem.removesuffix(tail).encode()[: limit - len(tail)].decode("utf-8", "ignore")
     return head.rstrip(" .") + tail
