@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from gguf_widgets.core.care.hashes import remember_hash
 from gguf_widgets.core.errors import ModelFileError, RequestCancelledError, UploadError
 from gguf_widgets.core.format import plain_text
 from gguf_widgets.core.upload import finishing, rights
@@ -123,6 +124,7 @@ class _Finish:
                 )
                 shelf.note_ended(ended)
                 shelf.remove(record.id)
+        remember_hash(final, digest, source="the upload")
         return ended
 
     def _is_stopped(self) -> bool:

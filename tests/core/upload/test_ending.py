@@ -16,6 +16,7 @@ import pytest
 from support.model_bytes import model_bytes, sha256_of
 from support.upload_steps import DATA, DIGEST, SIZE, at, begin, refused, send, upload_all
 
+from gguf_widgets.core.care.hashes import known_hashes
 from gguf_widgets.core.upload import UploadStore, finishing
 from gguf_widgets.core.upload.folder import UploadFolder
 
@@ -34,6 +35,15 @@ def test_the_same_file_again_is_recognised_under_any_name(store: UploadStore, mo
     assert not (models / "second.gguf").exists()
     assert upload_all(store, name="first.gguf").state == "already_there"
     assert store.uploads() == []
+
+
+def test_its_hash_is_known_to_later_checks_until_the_file_changes(store: UploadStore) -> None:
+    path = Path(upload_all(store, name="first.gguf").path)
+    known = known_hashes(path)
+    assert [(one.sha256, one.source) for one in known] == [(DIGEST, "the upload")]
+    with path.open("ab") as file:
+        file.write(b"more")
+    assert known_hashes(path) == []
 
 
 def test_nothing_is_written_over(store: UploadStore, models: Path) -> None:
