@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gguf_widgets.dashboard.dashboard import Dashboard
     from gguf_widgets.widgets.chat_box import ChatBox
     from gguf_widgets.widgets.model_picker import ModelPicker
+    from gguf_widgets.widgets.model_uploader import ModelUploader
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _HOMES = {
     "ModelInfo": "gguf_widgets.core.types",
     "ModelManager": "gguf_widgets.core.manager",
     "ModelPicker": "gguf_widgets.widgets.model_picker",
+    "ModelUploader": "gguf_widgets.widgets.model_uploader",
     "Reply": "gguf_widgets.core.types",
     "SamplingSettings": "gguf_widgets.core.types",
     "errors": "gguf_widgets.core.errors",
@@ -59,6 +61,7 @@ __all__ = [
     "ModelInfo",
     "ModelManager",
     "ModelPicker",
+    "ModelUploader",
     "Reply",
     "SamplingSettings",
     "errors",

@@ -27,6 +27,7 @@ PUBLIC = [
     "ModelInfo",
     "ModelManager",
     "ModelPicker",
+    "ModelUploader",
     "Reply",
     "SamplingSettings",
     "errors",

@@ -31,6 +31,7 @@ from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets._esm import css, esm
 from gguf_widgets.widgets.chat_box import ChatBox
 from gguf_widgets.widgets.model_picker import ModelPicker
+from gguf_widgets.widgets.model_uploader import ModelUploader
 
 __all__ = ["Dashboard"]
 
@@ -52,6 +53,7 @@ class Dashboard(anywidget.AnyWidget):
     Attributes
     ----------
     picker : ModelPicker
+    uploader : ModelUploader
     chat : ChatBox
     model : Model or None
         The model that is loaded.
@@ -68,6 +70,7 @@ class Dashboard(anywidget.AnyWidget):
     own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` in _connection.js
     height = traitlets.Unicode().tag(sync=True)
     picker = anywidget.WidgetTrait().tag(sync=True)
+    uploader = anywidget.WidgetTrait().tag(sync=True)
     chat = anywidget.WidgetTrait().tag(sync=True)
 
     def __init__(
@@ -94,9 +97,11 @@ class Dashboard(anywidget.AnyWidget):
             preferences=self._preferences,
         )
         chat = ChatBox(chat=conversation)
+        uploader = ModelUploader()
         super().__init__(
             height=f"{height}px" if isinstance(height, int) else height or "",
             picker=picker,
+            uploader=uploader,
             chat=chat,
             **new_identity(),
         )
@@ -104,6 +109,7 @@ class Dashboard(anywidget.AnyWidget):
         self._actor = Actor(f"Dashboard-{self.model_id[:8]}", self._work)
         self._unsubscribe = chat.chat.subscribe(self._on_chat)
         picker.observe(self._on_model, ["model", "loading"])
+        uploader.observe(lambda _change: picker.refresh(), "finished")
         answer_where_asked(self.comm)
         self.on_msg(self._on_page)
         self._on_model()
@@ -121,6 +127,7 @@ class Dashboard(anywidget.AnyWidget):
             self._unsubscribe()
             self._actor.close()
             self.picker.close()
+            self.uploader.close()
             self.chat.close()
         super().close()
 

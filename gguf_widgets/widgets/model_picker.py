@@ -142,6 +142,10 @@ class ModelPicker(anywidget.AnyWidget):
         """
         return self._load(self.library.resolve(name_or_path), settings, force=force)
 
+    def refresh(self) -> None:
+        """Look for new files now; the page does so by itself every few seconds."""
+        self._actor.post({"kind": "refresh"})
+
     def cancel(self) -> None:
         """Cancel the load that is on its way; without one it does nothing."""
         loading = self._load_now

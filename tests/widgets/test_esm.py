@@ -13,11 +13,13 @@ from gguf_widgets.dashboard.dashboard import Dashboard
 from gguf_widgets.widgets._esm import css, esm
 from gguf_widgets.widgets.chat_box import ChatBox
 from gguf_widgets.widgets.model_picker import ModelPicker
+from gguf_widgets.widgets.model_uploader import ModelUploader
 
 PACKAGE = Path(esm.__code__.co_filename).parent.parent
 ENTRIES = {
     ChatBox: PACKAGE / "widgets" / "static" / "chat_box.js",
     ModelPicker: PACKAGE / "widgets" / "static" / "model_picker.js",
+    ModelUploader: PACKAGE / "widgets" / "static" / "model_uploader.js",
     Dashboard: PACKAGE / "dashboard" / "static" / "dashboard.js",
 }
 END = "export default { render };\n"

@@ -86,10 +86,16 @@ class PanelElement {
   constructor() {
     const id = `gw-panel-${newMid()}`;
     this.place = h("div", { class: "gw-dash-picker" });
+    this.uploadPlace = h("div", { class: "gw-dash-upload-body" });
+    this.uploads = h("details", { class: "gw-dash-upload", "data-gw": "panel-upload", hidden: true }, [
+      h("summary", {}, [icon("open"), "Upload a model"]),
+      this.uploadPlace,
+    ]);
     this.close = ghostButton("close", "Close", { "data-gw": "panel-close" });
     this.root = h("aside", { class: "gw-dash-panel", id, "aria-label": "Models and settings" }, [
       h("div", { class: "gw-dash-brand" }, [h("span", { text: "gguf-widgets" }), this.close]),
       this.place,
+      this.uploads,
     ]);
     this.scrim = h("div", { class: "gw-dash-scrim" });
     this.toggle = ghostButton("panel", "Show or hide the models", { "data-gw": "panel-toggle", "aria-controls": id, "aria-expanded": "false" });
@@ -273,6 +279,9 @@ function render({ model, el, host }) {
   const view = new DashboardView(model, el, signal);
   void draw(host, model.get("chat"), view.work.place, signal);
   void draw(host, model.get("picker"), view.panel.place, signal);
+  const uploader = model.get("uploader");
+  view.panel.uploads.hidden = !uploader;
+  if (uploader) void draw(host, uploader, view.panel.uploadPlace, signal);
   return () => {
     controller.abort();
     view.root.remove();
