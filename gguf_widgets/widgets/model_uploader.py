@@ -107,9 +107,8 @@ class ModelUploader(anywidget.AnyWidget):
         self._is_listed = folder is None
         self.store = _shared_store(folder, limits)
         self._desk = Desk(self.store, self._tell_pages, self._note_ended)
-        self._held: dict[
-            str, tuple[str, float]
-        ] = {}  # by upload: the page that sends it, over HTTP
+        # By upload: the page that sends it over HTTP, and when it said so.
+        self._held: dict[str, tuple[str, float]] = {}
         self._ended: list[Message] = []
         self._shown: object = None
         self._actor = Actor(
