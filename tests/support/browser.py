@@ -156,6 +156,8 @@ class Chat:
         """Send a message and return its answer's element."""
         number = self.answers().count()
         self.input.fill(text)
+        # The chat hears of a model a moment after the list does; Enter before that sends nothing.
+        self.page.locator('[data-gw="chat-send"]:enabled').wait_for(timeout=LONG_MS)
         self.input.press("Enter")
         answer = self.answers().nth(number)
         answer.wait_for(timeout=LONG_MS)

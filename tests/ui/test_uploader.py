@@ -239,7 +239,7 @@ def test_http_what_is_refused_renamed_queued_paused_and_cancelled(
         drop = watched.gw("upload-drop")
         expect(drop).to_be_focused()
         with watched.page.expect_file_chooser() as chooser:
-            watched.page.keyboard.press("Enter")
+            drop.press("Enter")
         chooser.value.set_files(files / "letter.gguf")
         drop.evaluate(DROP, "picture.png")
         for name in ("letter.gguf", "picture.png"):
