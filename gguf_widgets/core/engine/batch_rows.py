@@ -52,21 +52,15 @@ def arrange(chunks: Sequence[Chunk], *, own_cells: bool) -> list[Rows]:
 
 def _by_slot(chunks: Sequence[Chunk]) -> list[Rows]:
     order = sorted(range(len(chunks)), key=lambda index: chunks[index].sequence.slot)
-    groups = _alike(chunks, order)
+    firsts = {index: row for row, index in enumerate(order)}
+    goes_on = any(chunk.num_rows == 1 for chunk in chunks)  # some reply, in a go with all firsts
+    start = len(order) if goes_on else 0
     result: dict[int, Rows] = {}
-    if any(chunk.num_rows == 1 for chunk in chunks):
-        start = len(order)
-        firsts = dict(zip(order, range(start), strict=True))
-        for group in reversed(groups):
-            for index in group:
-                result[index] = Rows(firsts[index], start)
-                start += chunks[index].num_rows - 1
-    else:
-        start = 0
-        for group in reversed(groups):
-            for index in group:
-                result[index] = Rows(start, start + 1)
-                start += chunks[index].num_rows
+    for group in reversed(_alike(chunks, order)):
+        for index in group:
+            rows = Rows(firsts[index], start) if goes_on else Rows(start, start + 1)
+            result[index] = rows
+            start = rows.rest + chunks[index].num_rows - 1
     return [result[index] for index in range(len(chunks))]
 
 

@@ -180,11 +180,7 @@ class KVCache:
             self._cells.set_idle(slot, False)
             cached = match.length
         else:
-            slot = self._take_slot(match)
-            if slot == match.slot:
-                cached = self.cut(slot, match.length)
-            else:
-                cached = self.take_over(match.slot, slot, match.length) if match.length else 0
+            slot, cached = self._slot_with(match)
         self._tree.insert(slot, tokens)
         return slot, cached
 
@@ -275,6 +271,13 @@ class KVCache:
         self._cells.grow(slot, length)
         return True
 
+    def _slot_with(self, match: Match) -> tuple[int, int]:
+        """Return a slot that is not kept any more, and how much of a match it holds."""
+        slot = self._take_slot(match)
+        if slot == match.slot:
+            return slot, self.cut(slot, match.length)
+        return slot, self.take_over(match.slot, slot, match.length) if match.length else 0
+
     def _take_slot(self, match: Match) -> int:
         if not self._empty:
             # The one whose tokens are about to be taken over leaves last; where it is the only
@@ -311,11 +314,7 @@ class KVCache:
         if self._cells.num_held(slot) > match.length:  # a slot of its own, then
             if not self.has_slot:
                 return None
-            slot = self._take_slot(match)
-            if slot == match.slot:
-                held = self.cut(slot, match.length)
-            else:
-                held = self.take_over(match.slot, slot, match.length)
+            slot, held = self._slot_with(match)
             if held < match.length:
                 self._empty_slot(slot)
                 return None
