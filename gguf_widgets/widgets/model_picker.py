@@ -25,7 +25,6 @@ import traitlets
 from gguf_widgets.core import config, devices
 from gguf_widgets.core.details import details
 from gguf_widgets.core.errors import (
-    DeviceQueryError,
     GgufWidgetsError,
     LoadCancelledError,
     MissingDependencyError,
@@ -337,7 +336,7 @@ class ModelPicker(anywidget.AnyWidget):
 
         def look() -> None:
             try:
-                found = details(path, gpus=self._cards())
+                found = details(path, gpus=entry.machine.cards())
                 self.send({"kind": "details", "details": details_view(entry, found)})
             except ModelFileError as error:
                 self.send(
@@ -345,12 +344,6 @@ class ModelPicker(anywidget.AnyWidget):
                 )
 
         threading.Thread(target=look, name="ModelPicker-details", daemon=True).start()
-
-    def _cards(self) -> list[devices.Device]:
-        try:
-            return devices.graphics_cards()
-        except (MissingDependencyError, DeviceQueryError):
-            return []  # demo mode, or main memory is all that is known
 
     _ACTIONS: ClassVar[dict[str, Callable[[Any, dict[str, Any]], None]]] = {
         "ping": _ping,

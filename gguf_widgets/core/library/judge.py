@@ -83,6 +83,10 @@ class Machine:
         self._facts: tuple[int, list[Device], list[LoadRecord]] | None = None
         self._fits: dict[Path, Fit] = {}
 
+    def cards(self) -> list[Device]:
+        """Return the graphics cards; none where only the main memory can be known."""
+        return self._asked()[1]
+
     def judged(self, path: Path) -> Fit | None:
         """Return what `fit` has found already; None if it was not asked."""
         with self._lock:
