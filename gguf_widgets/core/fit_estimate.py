@@ -207,6 +207,11 @@ class Footprint:
         shared = self.memory.is_recurrent or self.memory.has_window
         return settings.kv_unified is False and not shared
 
+    def n_cells(self, settings: LoadSettings) -> int:
+        """Return the cells that llama.cpp is asked for: of all sequences together."""
+        own = self.has_own_cells(settings)
+        return self.n_ctx(settings) * (self.n_slots(settings) if own else 1)
+
     def state_bytes(self) -> int:
         """Return what each further slot costs in running states."""
         return self.memory.state * _F32
@@ -278,8 +283,7 @@ class Footprint:
     def _kept_bytes(self, settings: LoadSettings) -> list[int]:
         """Return what each layer keeps: cells and states."""
         slots = self.n_slots(settings)
-        each = self.memory.cells_per_slot or self.has_own_cells(settings)
-        n_cells = self.n_ctx(settings) * (slots if each else 1)
+        n_cells = self.n_cells(settings) * (slots if self.memory.cells_per_slot else 1)
         key, value = KV_BYTES[settings.type_k or "f16"], KV_BYTES[settings.type_v or "f16"]
         plain = settings.flash_attn is False
         return [
@@ -295,7 +299,7 @@ class Footprint:
         return min(
             settings.n_ubatch or DEFAULT_BATCH,
             settings.n_batch or DEFAULT_BATCH,
-            self.n_ctx(settings) * (self.n_slots(settings) if self.has_own_cells(settings) else 1),
+            self.n_cells(settings),
         )
 
     def _input_bytes(self, settings: LoadSettings) -> int:
