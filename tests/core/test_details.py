@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.gguf_writer import Tensor, Typed, header_bytes, model_bytes, model_entries
+from support.big_model import write_big_model
+from support.gguf_writer import Typed, model_bytes
 
 from gguf_widgets.core.details import details
 from gguf_widgets.core.errors import ModelFileError
@@ -17,22 +18,7 @@ GB = 10**9
 
 
 def big_model(folder: Path, **changes: Typed) -> Path:
-    """A model of 7 thousand million parameters' shape; its weights are a hole in the file."""
-    shape = {
-        "llama__context_length": Typed("uint32", 32768),
-        "llama__embedding_length": Typed("uint32", 4096),
-        "llama__block_count": Typed("uint32", 32),
-        "llama__feed_forward_length": Typed("uint32", 14336),
-        "llama__attention__head_count": Typed("uint32", 32),
-        "llama__attention__head_count_kv": Typed("uint32", 8),
-    }
-    tensors = [Tensor("token_embd.weight", (4096, 4)), Tensor("w", (GB,))]
-    data, size = header_bytes(model_entries(**{**shape, **changes}).items(), tensors)
-    path = folder / "model.gguf"
-    with path.open("wb") as file:
-        file.write(data)
-        file.truncate(len(data) + size + 32)
-    return path
+    return write_big_model(folder / "model.gguf", weights=4 * GB, **changes)
 
 
 def test_memory_by_context_is_what_a_load_would_be_judged_by(tmp_path: Path) -> None:

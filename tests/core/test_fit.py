@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.gguf_writer import Tensor, Typed, header_bytes, model_bytes, model_entries
+from support.big_model import write_big_model
+from support.gguf_writer import Typed, model_bytes
 from support.tiny_model import write_tiny_model
 
 from gguf_widgets.core import fit, fit_machine
@@ -22,22 +23,7 @@ GB = 10**9
 
 
 def header(folder: Path, weights: int = 4 * GB, **changes: Typed) -> GgufHeader:
-    """A model of 7 thousand million parameters' shape; its weights are a hole in the file."""
-    shape = {
-        "llama__context_length": Typed("uint32", 32768),
-        "llama__embedding_length": Typed("uint32", 4096),
-        "llama__block_count": Typed("uint32", 32),
-        "llama__feed_forward_length": Typed("uint32", 14336),
-        "llama__attention__head_count": Typed("uint32", 32),
-        "llama__attention__head_count_kv": Typed("uint32", 8),
-    }
-    entries = model_entries(**{**shape, **changes})
-    data, size = header_bytes(entries.items(), [Tensor("w", (weights // 4,))])
-    path = folder / "model.gguf"
-    with path.open("wb") as file:
-        file.write(data)
-        file.truncate(len(data) + size + 32)
-    return read_header(path)
+    return read_header(write_big_model(folder / "model.gguf", weights=weights, **changes))
 
 
 def test_the_cache_is_counted_layer_by_layer(tmp_path: Path) -> None:
