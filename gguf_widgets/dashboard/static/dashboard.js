@@ -23,7 +23,7 @@ import { ghostButton, h, icon } from "../../widgets/static/_dom.js";
  *
  * @typedef {{value: string, title: string, strong?: boolean}} Figure
  * @typedef {{text: string, command: string} | null} Banner
- * @typedef {{banner: Banner, notices: string[], status: Figure[], loaded: boolean}} DashboardState
+ * @typedef {{banner: Banner, notices: string[], status: Figure[], loaded: boolean, none: boolean}} DashboardState
  */
 
 const WIDE_PX = 1000;
@@ -81,21 +81,31 @@ class NotesElement {
   }
 }
 
+/** A part of the panel that opens; the others close, as there is room for one. */
+class SectionElement {
+  /** @param {string} title @param {string} hook @param {string} group */
+  constructor(title, hook, group) {
+    this.place = h("div", { class: "gw-dash-section-body" });
+    this.root = h("details", { class: "gw-dash-section", name: group, "data-gw": hook, hidden: true }, [
+      h("summary", {}, [icon("open"), title]),
+      this.place,
+    ]);
+  }
+}
+
 /** The panel on the left and the button that shows it where it folds away. */
 class PanelElement {
   constructor() {
     const id = `gw-panel-${newMid()}`;
     this.place = h("div", { class: "gw-dash-picker" });
-    this.uploadPlace = h("div", { class: "gw-dash-upload-body" });
-    this.uploads = h("details", { class: "gw-dash-upload", "data-gw": "panel-upload", hidden: true }, [
-      h("summary", {}, [icon("open"), "Upload a model"]),
-      this.uploadPlace,
-    ]);
+    this.download = new SectionElement("Get a model from the net", "panel-download", id);
+    this.upload = new SectionElement("Upload a model", "panel-upload", id);
     this.close = ghostButton("close", "Close", { "data-gw": "panel-close" });
     this.root = h("aside", { class: "gw-dash-panel", id, "aria-label": "Models and settings" }, [
       h("div", { class: "gw-dash-brand" }, [h("span", { text: "gguf-widgets" }), this.close]),
       this.place,
-      this.uploads,
+      this.download.root,
+      this.upload.root,
     ]);
     this.scrim = h("div", { class: "gw-dash-scrim" });
     this.toggle = ghostButton("panel", "Show or hide the models", { "data-gw": "panel-toggle", "aria-controls": id, "aria-expanded": "false" });
@@ -152,6 +162,7 @@ class DashboardView {
     this.model = model;
     this.signal = signal;
     this.loaded = false;
+    this.offered = false;
     this.connection = "there";
     this.notes = new NotesElement(() => this.post("dismiss"));
     this.panel = new PanelElement();
@@ -242,6 +253,8 @@ class DashboardView {
     // A model was loaded from the folded panel: what comes next is in the chat.
     if (state.loaded && !this.loaded && this.root.classList.contains("gw-open")) this.setOpen(false);
     this.loaded = state.loaded;
+    // Who has no model but the demo is shown, once, where to get one.
+    if (state.none && !this.offered) this.panel.download.root.open = this.offered = true;
   }
 
   /** @param {"there" | "busy" | "gone"} state */
@@ -279,9 +292,12 @@ function render({ model, el, host }) {
   const view = new DashboardView(model, el, signal);
   void draw(host, model.get("chat"), view.work.place, signal);
   void draw(host, model.get("picker"), view.panel.place, signal);
-  const uploader = model.get("uploader");
-  view.panel.uploads.hidden = !uploader;
-  if (uploader) void draw(host, uploader, view.panel.uploadPlace, signal);
+  const { download, upload } = view.panel;
+  for (const [name, section] of /** @type {[string, typeof upload][]} */ ([["downloader", download], ["uploader", upload]])) {
+    const part = model.get(name);
+    section.root.hidden = !part;
+    if (part) void draw(host, part, section.place, signal);
+  }
   return () => {
     controller.abort();
     view.root.remove();

@@ -50,11 +50,11 @@ function occurs(text, word) {
 export class ListElement {
   constructor() {
     const still = { "data-lm-suppress-shortcuts": "true" };
-    this.find = h("input", { type: "search", class: "gw-find", placeholder: "Find a model", "aria-label": "Find a model", "data-gw": "picker-find", ...still });
+    this.find = h("input", { type: "search", class: "gw-field gw-find", placeholder: "Find a model", "aria-label": "Find a model", "data-gw": "picker-find", ...still });
     this.find.title = "Words from its name, architecture, number format or place, such as: qwen 4b q4";
-    this.order = h("select", { class: "gw-select", "aria-label": "Order", "data-gw": "picker-order", ...still });
+    this.order = h("select", { class: "gw-field gw-select", "aria-label": "Order", "data-gw": "picker-order", ...still });
     this.order.append(...ORDERS.map(([value, text]) => h("option", { value, text })));
-    this.kind = h("select", { class: "gw-select", "aria-label": "Show", "data-gw": "picker-show", ...still });
+    this.kind = h("select", { class: "gw-field gw-select", "aria-label": "Show", "data-gw": "picker-show", ...still });
     for (const part of [this.find, this.order, this.kind]) {
       part.addEventListener("input", () => {
         this.refresh();

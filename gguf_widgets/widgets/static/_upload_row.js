@@ -34,8 +34,8 @@ class RowFrame {
     this.act = act;
     this.name = h("span", { class: "gw-up-name" });
     this.buttons = h("div", { class: "gw-up-buttons" });
-    this.fill = h("span", { class: "gw-up-fill" });
-    this.track = h("div", { class: "gw-up-track", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100" }, [this.fill]);
+    this.fill = h("span", { class: "gw-progress-fill" });
+    this.track = h("div", { class: "gw-progress gw-up-track", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100" }, [this.fill]);
     this.phrase = h("span", { class: "gw-up-phrase", "data-gw": "upload-phrase" });
     this.percent = h("span", { class: "gw-up-percent" });
     this.foot = h("p", { class: "gw-up-foot" }, [icon("done"), this.phrase, this.percent]);

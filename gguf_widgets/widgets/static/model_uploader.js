@@ -128,7 +128,7 @@ class UploaderView {
     this.unfinished = h("ul", { class: "gw-up-rows", role: "list", "aria-label": "Left unfinished" });
     this.leftPart = h("div", { hidden: true, "data-gw": "upload-unfinished" }, [h("h3", { text: "Left unfinished" }), this.unfinished]);
     this.empty = h("p", { class: "gw-up-empty", "data-gw": "upload-empty" });
-    this.live = h("div", { class: "gw-up-live", role: "status", "aria-live": "polite" });
+    this.live = h("div", { class: "gw-live", role: "status", "aria-live": "polite" });
     this.root = h("section", { class: "gw-upload", "aria-label": "Upload models", "data-gw": "uploader" }, [
       this.bar,
       h("div", { class: "gw-up-top" }, [h("h2", { text: "Upload a model" })]),
