@@ -50,7 +50,7 @@ test: $(STAMPS)/test $(STAMPS)/browser
 check: $(STAMPS)/dev engine
 	@.ci/check.sh $(BIN)
 
-bench: $(STAMPS)/bench
+bench: $(STAMPS)/bench $(STAMPS)/browser # some figures are taken in a real browser
 	@$(INSTALL) engine --must
 	@missed=""; \
 	for script in tests/bench/bench_*.py; do \

@@ -33,7 +33,8 @@ TITLES = {
     "lookup": "One stream with prompt lookup",
     "attach": "One model for several notebooks",
     "header": "Finding models",
-    "upload": "Bringing models through the browser",
+    "upload": "Bringing models over HTTP",
+    "upload_page": "The same from a page in a browser, over HTTP and over comms",
     "import": "Starting",
 }
 
