@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import gguf_widgets
 from gguf_widgets.cli_care import add_commands as add_care_commands
@@ -82,6 +83,14 @@ def _parser() -> argparse.ArgumentParser:
     command = add("dashboard", _dashboard, "Open the dashboard in your browser.")
     _server_arguments(command, port=8866)
     command.add_argument("--theme", choices=["light", "dark"], default="light")
+    command.add_argument(
+        "--browse",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="let visitors choose model files in this folder, in place; may be given several times "
+        "(default: your own folders, and none where other machines are served)",
+    )
     command.add_argument("--verbose", action="store_true", help="log what the server does")
 
     command = add("lab", _lab, "Open the notebooks in JupyterLab.")
@@ -155,6 +164,7 @@ def _dashboard(arguments: argparse.Namespace) -> int:
             token=arguments.token,
             open_browser=not arguments.no_browser,
             theme=arguments.theme,
+            browse=[Path(folder) for folder in arguments.browse],
             verbose=arguments.verbose,
         )
     )

@@ -102,7 +102,7 @@ def _add_yes(command: argparse.ArgumentParser, what: str) -> None:
 
 
 def _rename(arguments: argparse.Namespace) -> int:
-    from gguf_widgets.core.care.rename import rename
+    from gguf_widgets.core.care.renaming import rename
 
     result = _confirmed(
         lambda confirm: rename(arguments.model, arguments.name, confirm=confirm),
@@ -113,7 +113,7 @@ def _rename(arguments: argparse.Namespace) -> int:
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    from gguf_widgets.core.care.trash import remove
+    from gguf_widgets.core.care.removing import remove
 
     with _progress("Copying to the trash, which is on another disk") as on_progress:
         result = _confirmed(
@@ -129,7 +129,7 @@ def _trash(arguments: argparse.Namespace) -> int:
         if arguments.which or arguments.older_than is not None:
             raise InvalidValueError("An id or --older-than goes with --empty only.")
         return _list_trash(as_json=arguments.json)
-    from gguf_widgets.core.care.trash import empty_trash, trash
+    from gguf_widgets.core.care.removing import empty_trash, trash
 
     older_than = None if arguments.older_than is None else arguments.older_than * _DAY_S
     if older_than is not None and not 0 <= older_than < float("inf"):
@@ -152,7 +152,7 @@ def _trash(arguments: argparse.Namespace) -> int:
 
 
 def _list_trash(*, as_json: bool) -> int:
-    from gguf_widgets.core.care.trash import trash
+    from gguf_widgets.core.care.removing import trash
     from gguf_widgets.core.tables import as_text
 
     entries = trash()
@@ -179,7 +179,7 @@ def _list_trash(*, as_json: bool) -> int:
 
 
 def _restore(arguments: argparse.Namespace) -> int:
-    from gguf_widgets.core.care.trash import restore
+    from gguf_widgets.core.care.removing import restore
 
     with _progress("Copying back from the trash, which is on another disk") as on_progress:
         result = restore(arguments.which, arguments.name, on_progress=on_progress)
@@ -187,7 +187,7 @@ def _restore(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from gguf_widgets.core.care.verify import verify
+    from gguf_widgets.core.care.checking import verify
 
     with _progress("Reading") as on_progress:
         result = verify(arguments.model, arguments.sha256, on_progress=on_progress)
@@ -196,7 +196,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from gguf_widgets.core.care.convert import convert, quantizations
+    from gguf_widgets.core.care.converting import convert, quantizations
 
     if arguments.quantization is None:
         listed = quantizations(arguments.model)

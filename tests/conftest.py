@@ -27,16 +27,18 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path) -> Iterator[Path]:
     """Point ``GGUF_WIDGETS_HOME`` at a fresh folder and clear the other switches."""
     folder = tmp_path / "home"
     folder.mkdir()
-    monkeypatch.setenv("GGUF_WIDGETS_HOME", str(folder))
-    monkeypatch.delenv("GGUF_WIDGETS_MODELS", raising=False)
-    monkeypatch.setenv("GGUF_WIDGETS_SOURCES", "none")  # nor what other programs have here
-    monkeypatch.delenv("GGUF_WIDGETS_BACKEND", raising=False)
-    run = runtime_dir()
-    yield folder
+    # A patch of its own: what a test undoes in the middle does not lead it to the user's folder.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GGUF_WIDGETS_HOME", str(folder))
+        patch.delenv("GGUF_WIDGETS_MODELS", raising=False)
+        patch.setenv("GGUF_WIDGETS_SOURCES", "none")  # nor what other programs have here
+        patch.delenv("GGUF_WIDGETS_BACKEND", raising=False)
+        run = runtime_dir()
+        yield folder
     if folder not in run.parents:  # this test's own all the same: a long name moves it elsewhere
         shutil.rmtree(run, ignore_errors=True)
 

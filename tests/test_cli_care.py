@@ -220,7 +220,7 @@ def test_convert_lists_refuses_asks_and_makes(person: Home) -> None:
 
 
 def test_ctrl_c_leaves_everything_as_it_was(person: Home) -> None:
-    from tests.core.care.test_convert import write_slow_model
+    from tests.core.care.converting import write_slow_model
 
     write_slow_model(person.models / "slow.gguf")
     terminal = Terminal(person, "convert", "slow", "IQ3_S")

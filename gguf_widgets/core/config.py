@@ -9,6 +9,8 @@ variable                    meaning
 ``GGUF_WIDGETS_HOME``       the data folder; everything below is inside it
 ``GGUF_WIDGETS_MODELS``     more folders to look for models in, separated like ``PATH``
 ``GGUF_WIDGETS_SOURCES``    which other programs' models are listed: see `library.sources`
+``GGUF_WIDGETS_BROWSE``     the folders in which a page may look for files that are on this machine,
+                            separated like ``PATH``; "none" forbids it: see `library.browse`
 ``GGUF_WIDGETS_BACKEND``    "scripted" forces the demo mode, "llama.cpp" refuses it
 ``GGUF_WIDGETS_DEMO_PACE``  the demo mode's tokens per second; 0 is as fast as possible
 ``GGUF_WIDGETS_TRANSPORT``  "tcp" has workers listen on a loopback port, not on a socket file
@@ -27,11 +29,14 @@ import platformdirs
 from gguf_widgets.core.errors import InvalidValueError
 
 __all__ = [
+    "BROWSE",
     "backend_override",
+    "browse_dirs",
     "data_dir",
     "ensure",
     "expanded",
     "extra_model_dirs",
+    "library_dir",
     "log_dir",
     "models_dir",
     "runtime_dir",
@@ -39,9 +44,13 @@ __all__ = [
     "state_key_path",
     "store_path",
     "transport_override",
+    "trash_dir",
 ]
 
 _APP = "gguf-widgets"
+
+BROWSE = "GGUF_WIDGETS_BROWSE"
+"""The variable that says where a page may look; the dashboard's server sets it for its kernels."""
 
 # A Unix-domain socket's path may hold 107 bytes on Linux and 103 on macOS; a worker's socket adds
 # a folder and a name of about 30 to the runtime folder.
@@ -57,6 +66,16 @@ def data_dir() -> Path:
 def models_dir() -> Path:
     """Return the folder for the user's own model files."""
     return data_dir() / "models"
+
+
+def trash_dir() -> Path:
+    """Return the folder for models that were removed and can come back."""
+    return data_dir() / "trash"
+
+
+def library_dir() -> Path:
+    """Return the folder for what is remembered of model files: headers, hashes, added folders."""
+    return data_dir() / "library"
 
 
 def log_dir() -> Path:
@@ -91,6 +110,14 @@ def extra_model_dirs() -> list[Path]:
     """Return the folders of ``GGUF_WIDGETS_MODELS``, in order, empty names left out."""
     value = os.environ.get("GGUF_WIDGETS_MODELS", "")
     return [expanded(part) for part in value.split(os.pathsep) if part]
+
+
+def browse_dirs() -> list[Path] | None:
+    """Return the folders of ``GGUF_WIDGETS_BROWSE``; [] if it forbids looking, None if not set."""
+    value = os.environ.get(BROWSE, "").strip()
+    if not value:
+        return None
+    return [] if value.lower() == "none" else [expanded(p) for p in value.split(os.pathsep) if p]
 
 
 def backend_override() -> str | None:

@@ -2,8 +2,9 @@
 
 Promises: facts from the model's own metadata as plain texts, its chat template, its tensor types,
 and how much memory it takes at each length of context beside what is free; everything that comes
-from the file is cut to a line and told if it is cut. Leaves to others: the figures (`fit`), where
-else the file is known (`library`), how it looks (the picker).
+from the file is cut to a line and told if it is cut. Leaves to others: the facts in words
+(`inspect.about`), the figures (`fit`), where else the file is known (`library`), how it looks (the
+picker).
 """
 
 from __future__ import annotations
@@ -20,16 +21,14 @@ from gguf_widgets.core.devices import Device
 from gguf_widgets.core.fit import choose_settings, free_memory
 from gguf_widgets.core.fit_estimate import Correction, Footprint
 from gguf_widgets.core.fit_options import Room, fits
-from gguf_widgets.core.format import format_bytes, format_count, plain_text
 from gguf_widgets.core.gguf import GgufHeader, read_header
-from gguf_widgets.core.inspect import tensor_types
+from gguf_widgets.core.inspect import about, tensor_types
 from gguf_widgets.core.types import LoadSettings
 
 __all__ = ["FitPoint", "ModelDetails", "details", "fit_points"]
 
 # A template of this length is shown whole; llama.cpp's own longest has some 20,000 characters.
 _LONGEST_TEMPLATE: Final = 50_000
-_LONGEST_TEXT: Final = 300
 _SMALLEST_CTX: Final = 512
 # Of a model that does not say how much it was trained with.
 _UNKNOWN_CTX: Final = 32_768
@@ -116,7 +115,7 @@ def details(
     template, note = _template(header)
     on_cards = sum(gpu.memory_free_bytes for gpu in gpus if not gpu.integrated)
     return ModelDetails(
-        facts=_facts(header),
+        facts=about(header),
         tensor_types=[(kind, number, size) for kind, number, _, size in tensor_types(header)],
         template=template,
         template_note=note,
@@ -170,26 +169,6 @@ def fit_points(
             )
         )
     return points
-
-
-def _facts(header: GgufHeader) -> list[tuple[str, str]]:
-    info = header.info()
-    experts = f", {info.num_experts:,} experts" if info.num_experts else ""
-    size = format_bytes(info.size_bytes)
-    rows = [
-        ("Name", info.name),
-        ("Description", info.description),
-        ("Author", info.author),
-        ("Licence", info.license),
-        ("Address", info.url),
-        ("Parameters", f"{format_count(info.num_parameters)}{experts}"),
-        ("Number format", info.quantization),
-        ("Size", f"{size} in {info.num_files} files" if info.num_files > 1 else size),
-        ("Context", f"{info.n_ctx_train:,} tokens in training" if info.n_ctx_train else ""),
-        ("Architecture", f"{info.architecture}, {info.n_layer:,} layers of {info.n_embd:,}"),
-        ("Vocabulary", f"{info.n_vocab:,} tokens" if info.n_vocab else ""),
-    ]
-    return [(label, plain_text(text, _LONGEST_TEXT)) for label, text in rows if text]
 
 
 def _template(header: GgufHeader) -> tuple[str, str]:

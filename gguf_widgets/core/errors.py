@@ -44,6 +44,10 @@ The tree::
       FileChangeError             a model file could not be renamed, removed, restored or converted
         ModelInUseError             because it is loaded; whoever asks has to say so again
       ModelUnloadedError          the model was used after it had been unloaded
+      BatchError                  a batch run, or a part of one
+        RowError                    one row cannot be asked: its values, its template
+        OutputError                 a reply cannot be read as what was asked for
+        TableFileError              a table's file cannot be read or written
       StoreError                  the database file
       StateFileError              a saved prefix: its file, or what it was saved with
       DeviceQueryError            the list of processors and graphics cards could not be had
@@ -57,6 +61,7 @@ from typing import Any, TypedDict
 
 __all__ = [
     "AdapterFileError",
+    "BatchError",
     "BigEndianFileError",
     "ChatTemplateError",
     "ContextOverflowError",
@@ -80,14 +85,17 @@ __all__ = [
     "NotAModelError",
     "NotEnoughMemoryError",
     "NotGgufError",
+    "OutputError",
     "ProjectorFileError",
     "ProtocolError",
     "RequestCancelledError",
     "RequestError",
+    "RowError",
     "ServerStartError",
     "SplitFileError",
     "StateFileError",
     "StoreError",
+    "TableFileError",
     "TruncatedFileError",
     "UnreadableFileError",
     "UnsupportedByModelError",
@@ -306,6 +314,22 @@ class ModelInUseError(FileChangeError):
 
 class ModelUnloadedError(GgufWidgetsError):
     """The model was used after it had been unloaded."""
+
+
+class BatchError(GgufWidgetsError):
+    """A batch run could not be made, found or carried out."""
+
+
+class RowError(BatchError):
+    """One row of a table cannot be asked: a value is missing, or the template fails on it."""
+
+
+class OutputError(BatchError):
+    """A reply cannot be read as what was asked for."""
+
+
+class TableFileError(BatchError):
+    """A table's file cannot be read or written."""
 
 
 class StoreError(GgufWidgetsError):

@@ -15,11 +15,12 @@ from gguf_widgets.core.errors import ModelFileError
 from gguf_widgets.core.fit import estimate
 from gguf_widgets.core.format import format_bytes, format_count, plain_text
 from gguf_widgets.core.gguf import GgufArray, GgufHeader, GgufText, check_is_model
-from gguf_widgets.core.types import LoadSettings
+from gguf_widgets.core.types import LoadSettings, ModelInfo
 
-__all__ = ["describe", "tensor_types", "to_json"]
+__all__ = ["about", "describe", "tensor_types", "to_json"]
 
 _LONGEST_TEXT: Final = 10_000
+_LONGEST_FACT: Final = 300
 
 
 def describe(header: GgufHeader) -> str:
@@ -31,25 +32,15 @@ def describe(header: GgufHeader) -> str:
         If a number in the header cannot be used.
     """
     info = header.info()
-    files = f" in {info.num_files} files" if info.num_files > 1 else ""
-    heads = f"{info.n_head}, of keys and values {info.n_head_kv}"
+    facts = about(header)
+    behind = [label for label, _ in facts].index("Parameters") + 1
     rows = [
-        ("Name", info.name),
-        ("Description", info.description),
-        ("Author", info.author),
-        ("License", info.license),
-        ("Address", info.url),
-        ("File", f"{plain_text(str(header.path), 300)}{files}"),
-        ("Size", f"{format_bytes(info.size_bytes)}, GGUF version {header.version}"),
-        ("Architecture", info.architecture),
-        ("Parameters", _parameters(info.num_parameters)),
-        ("Quantization", info.quantization),
-        ("Context", f"{info.n_ctx_train:,} tokens" if info.n_ctx_train else None),
-        ("Vocabulary", f"{info.n_vocab:,} tokens" if info.n_vocab else None),
-        ("Layers", f"{info.n_layer:,}" if info.n_layer else None),
-        ("Attention heads", heads if info.n_head else None),
-        ("Width", f"{info.n_embd:,}" if info.n_embd else None),
-        ("Experts", f"{info.num_experts:,}" if info.num_experts else None),
+        *facts[:behind],
+        ("Exact number", _exactly(info.num_parameters)),
+        *facts[behind:],
+        ("File", plain_text(str(header.path), 300)),
+        ("GGUF version", str(header.version)),
+        ("Attention heads", _heads(info)),
         ("Chat template", _template_line(header)),
         ("Memory needed", _memory_line(header)),
         ("Can be loaded", _verdict(header) or "yes, as far as the header tells"),
@@ -65,6 +56,38 @@ def describe(header: GgufHeader) -> str:
             for kind, number, elements, size in tensor_types(header)
         ]
     return "\n".join(lines)
+
+
+def about(header: GgufHeader) -> list[tuple[str, str]]:
+    """Return what a model is, as (what it is about, the fact), in the order to be shown.
+
+    Each is one line; what the file does not say is left out. Addresses are texts: nobody has
+    checked where they lead.
+
+    Raises
+    ------
+    MalformedHeaderError
+        If a number in the header cannot be used.
+    """
+    info = header.info()
+    experts = f", {info.num_experts:,} experts" if info.num_experts else ""
+    size = format_bytes(info.size_bytes)
+    parameters = format_count(info.num_parameters) if info.num_parameters else "none"
+    inside = f", {info.n_layer:,} layers of {info.n_embd:,}" if info.n_layer else ""
+    rows = [
+        ("Name", info.name),
+        ("Description", info.description),
+        ("Author", info.author),
+        ("Licence", info.license),
+        ("Address", info.url),
+        ("Parameters", f"{parameters}{experts}"),
+        ("Number format", info.quantization),
+        ("Size", f"{size} in {info.num_files} files" if info.num_files > 1 else size),
+        ("Context", f"{info.n_ctx_train:,} tokens in training" if info.n_ctx_train else ""),
+        ("Architecture", f"{info.architecture}{inside}"),
+        ("Vocabulary", f"{info.n_vocab:,} tokens" if info.n_vocab else ""),
+    ]
+    return [(label, plain_text(text, _LONGEST_FACT)) for label, text in rows if text]
 
 
 def to_json(header: GgufHeader) -> dict[str, Any]:
@@ -103,8 +126,13 @@ def to_json(header: GgufHeader) -> dict[str, Any]:
     }
 
 
-def _parameters(number: int) -> str:
-    return f"{format_count(number)} ({number:,})" if number else "none"
+def _exactly(num_parameters: int) -> str:
+    exact = f"{num_parameters:,}"
+    return "" if exact == format_count(num_parameters) else exact
+
+
+def _heads(info: ModelInfo) -> str:
+    return f"{info.n_head}, of keys and values {info.n_head_kv}" if info.n_head else ""
 
 
 def _verdict(header: GgufHeader) -> str | None:

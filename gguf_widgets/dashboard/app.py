@@ -17,6 +17,7 @@ import secrets
 import signal
 import socket
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from tornado.ioloop import IOLoop
 from traitlets import Instance
 from traitlets.config import Config
 
+from gguf_widgets.core import config
 from gguf_widgets.core.errors import InvalidValueError, ServerStartError
+from gguf_widgets.core.format import plain_text
 from gguf_widgets.core.upload import UploadStore
 from gguf_widgets.dashboard.address import (
     bind,
@@ -74,6 +77,10 @@ class DashboardOptions:
     theme : {"light", "dark"}, default "light"
     notebook : Path or None, default None
         Another notebook to serve instead of our own.
+    browse : sequence of Path, default ()
+        Folders in which a visitor may look for model files that are on this machine, and add them
+        to the list. None given means: what ``GGUF_WIDGETS_BROWSE`` says on this machine's own
+        address, and nothing on any other, for there visitors are other people.
     idle_timeout_s, idle_check_s : int, defaults 600 and 60
         A kernel whose page has gone is ended after this long without a sign of work, and how often
         that is looked at.
@@ -83,7 +90,7 @@ class DashboardOptions:
     Raises
     ------
     InvalidValueError
-        A port that does not exist, or a theme that is not known.
+        A port that does not exist, a theme that is not known, or a folder that is not there.
     """
 
     ip: str = "localhost"
@@ -92,6 +99,7 @@ class DashboardOptions:
     open_browser: bool = True
     theme: str = "light"
     notebook: Path | None = None
+    browse: Sequence[Path] = ()
     idle_timeout_s: int = 600
     idle_check_s: int = 60
     verbose: bool = False
@@ -101,6 +109,19 @@ class DashboardOptions:
             raise InvalidValueError(f"The port is {self.port}; it must be from 0 to 65535.")
         if self.theme not in ("light", "dark"):
             raise InvalidValueError(f'The theme is {self.theme!r}; it can be "light" or "dark".')
+        for folder in self.browse:
+            if not config.expanded(folder).is_dir() or os.pathsep in str(folder):
+                raise InvalidValueError(
+                    f"{plain_text(str(folder), 200)!r} cannot be looked through: it is not a folder"
+                    f" that is there, or has {os.pathsep!r} in its name.",
+                    name="browse",
+                )
+
+    def browse_setting(self) -> str | None:
+        """Return what ``GGUF_WIDGETS_BROWSE`` has to be in the pages' kernels; None leaves it."""
+        if self.browse:
+            return os.pathsep.join(str(config.expanded(folder)) for folder in self.browse)
+        return None if is_this_machine(self.ip) else "none"
 
 
 class DashboardApp(Voila):  # type: ignore[misc]  # Voila ships no types
@@ -194,6 +215,9 @@ def serve(options: DashboardOptions) -> int:
     token = options.token or (
         None if options.token is None and is_this_machine(options.ip) else secrets.token_urlsafe(24)
     )
+    browse = options.browse_setting()
+    if browse is not None:
+        os.environ[config.BROWSE] = browse  # this process's own; its kernels inherit it
     app = DashboardApp(
         options=options,
         config=_config(options),

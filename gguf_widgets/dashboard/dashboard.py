@@ -21,7 +21,7 @@ from gguf_widgets.core.chat_types import ChatEvent, EventKind
 from gguf_widgets.core.errors import InvalidValueError, StoreError
 from gguf_widgets.core.fit import free_memory
 from gguf_widgets.core.format import format_bytes
-from gguf_widgets.core.library import ModelLibrary
+from gguf_widgets.core.library import DEMO_NAME, ModelLibrary
 from gguf_widgets.core.manager import ModelManager, default_manager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.preferences import LAST_CONVERSATION, Preferences
@@ -30,6 +30,7 @@ from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets._esm import css, esm
 from gguf_widgets.widgets.chat_box import ChatBox
+from gguf_widgets.widgets.model_downloader import ModelDownloader
 from gguf_widgets.widgets.model_picker import ModelPicker
 from gguf_widgets.widgets.model_uploader import ModelUploader
 
@@ -53,6 +54,7 @@ class Dashboard(anywidget.AnyWidget):
     Attributes
     ----------
     picker : ModelPicker
+    downloader : ModelDownloader
     uploader : ModelUploader
     chat : ChatBox
     model : Model or None
@@ -70,6 +72,7 @@ class Dashboard(anywidget.AnyWidget):
     own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` in _connection.js
     height = traitlets.Unicode().tag(sync=True)
     picker = anywidget.WidgetTrait().tag(sync=True)
+    downloader = anywidget.WidgetTrait().tag(sync=True)
     uploader = anywidget.WidgetTrait().tag(sync=True)
     chat = anywidget.WidgetTrait().tag(sync=True)
 
@@ -97,10 +100,11 @@ class Dashboard(anywidget.AnyWidget):
             preferences=self._preferences,
         )
         chat = ChatBox(chat=conversation)
-        uploader = ModelUploader()
+        downloader, uploader = ModelDownloader(), ModelUploader()
         super().__init__(
             height=f"{height}px" if isinstance(height, int) else height or "",
             picker=picker,
+            downloader=downloader,
             uploader=uploader,
             chat=chat,
             **new_identity(),
@@ -109,7 +113,8 @@ class Dashboard(anywidget.AnyWidget):
         self._actor = Actor(f"Dashboard-{self.model_id[:8]}", self._work)
         self._unsubscribe = chat.chat.subscribe(self._on_chat)
         picker.observe(self._on_model, ["model", "loading"])
-        uploader.observe(lambda _change: picker.refresh(), "finished")
+        for one in (downloader, uploader):
+            one.observe(lambda _change: picker.refresh(), "finished")
         answer_where_asked(self.comm)
         self.on_msg(self._on_page)
         self._on_model()
@@ -127,6 +132,7 @@ class Dashboard(anywidget.AnyWidget):
             self._unsubscribe()
             self._actor.close()
             self.picker.close()
+            self.downloader.close()
             self.uploader.close()
             self.chat.close()
         super().close()
@@ -179,6 +185,10 @@ class Dashboard(anywidget.AnyWidget):
             "notices": [notice.text for notice in self._store.notices()],
             "status": self._status(),
             "loaded": self.model is not None,
+            "none": not any(
+                entry.error is None and entry.name != DEMO_NAME
+                for entry in self.picker.library.entries()
+            ),
         }
 
     def _banner(self) -> dict[str, str] | None:

@@ -13,8 +13,10 @@ value of the cookie ``_xsrf`` (the page sets it), or a token in ``Authorization:
 request about an upload carries its ``writer`` in ``X-Upload-Writer``.
 
 ``GET gw/uploads``
-    ``{"uploads": [...], "max_file_bytes": ..., "head_bytes": 65536, "piece_bytes": 67108864}``: all
-    that are not finished. To look at the list of old ones.
+    ``{"uploads": [...], "folder": "...", "max_file_bytes": ..., "head_bytes": 65536, "piece_bytes":
+    67108864}``: all that are not finished. To look at the list of old ones, and whether this is the
+    way to a notebook's own folder: ``folder`` is `UploadStore.mark`, which a notebook compares with
+    that of its own store.
 ``POST gw/uploads``
     Begins, or goes on. The body: ``{"name", "size", "head", "last_modified_ms", "save_as",
     "writer", "take_over", "label"}``, of which the first three are needed; ``head`` is the file's
@@ -42,7 +44,7 @@ its ``details.problem``; where it knows it, ``details.offset`` is where to go on
 400   name, size, head, time, piece; request (a body that is no such JSON)
 403   server (not let in), with 404 for another site's page
 404   unknown; server (there is nothing at this address)
-409   in_use, taken_over, exists, gap, changed, paused, incomplete, cancelled
+409   in_use, too_many, taken_over, exists, gap, changed, paused, incomplete, cancelled
 411   length (a PUT that does not say how long it is)
 413   too_long; size of a file that is larger than the limit
 422   wrong_hash, and the kinds of `ModelFileError`: the file is no use
@@ -245,6 +247,7 @@ class UploadsHandler(_UploadBase):
         self.answer(
             {
                 "uploads": [upload.to_dict() for upload in uploads],
+                "folder": await self.service.call(lambda: self.store.mark),
                 "max_file_bytes": self.store.limits.max_file_bytes,
                 "head_bytes": HEAD_BYTES,
                 "piece_bytes": PIECE_BYTES,
@@ -311,6 +314,8 @@ class UploadHandler(_UploadBase):
         self._blocks: list[bytes] = []
         self._num_held = 0
         self._writing: asyncio.Future[Upload] | None = None
+        # A connection may be cut while the body's own coroutine hands something over.
+        self._handing_over = asyncio.Lock()
         self._upload: Upload | None = None
         self._handed_over_at = time.monotonic()
         self._at = 0  # where the next block belongs
@@ -387,18 +392,24 @@ class UploadHandler(_UploadBase):
 
     async def _hand_over(self) -> None:
         """Have what was collected written, when what was collected before has been."""
-        await self._written()
-        self._handed_over_at = time.monotonic()
-        if self._refusal is not None or not self._blocks:
-            self._blocks.clear()
-            return
-        data, self._blocks, self._num_held = b"".join(self._blocks), [], 0
-        at, self._at = self._at, self._at + len(data)
-        self._writing = self.service.call(
-            self.store.write, self.path_args[0], at, data, writer=self.writer
-        )
+        async with self._handing_over:
+            await self._wait_for_disk()
+            self._handed_over_at = time.monotonic()
+            if self._refusal is not None or not self._blocks:
+                self._blocks.clear()
+                return
+            data, self._blocks, self._num_held = b"".join(self._blocks), [], 0
+            at, self._at = self._at, self._at + len(data)
+            self._writing = self.service.call(
+                self.store.write, self.path_args[0], at, data, writer=self.writer
+            )
 
     async def _written(self) -> None:
+        """Wait until what was handed over is on the disk."""
+        async with self._handing_over:
+            await self._wait_for_disk()
+
+    async def _wait_for_disk(self) -> None:
         writing, self._writing = self._writing, None
         if writing is None:
             return

@@ -1,7 +1,8 @@
 """What the list of models shows of one model when it is opened: pure functions to plain data.
 
 Promises: every value is a text or a number for the page to set as text; the exact terms are in the
-tooltips. Leaves to others: the facts (`core.details`), drawing (static/_picker_details.js).
+tooltips. Leaves to others: the facts (`core.details`), where it is and what can be done to it
+(`_picker_care_words`), drawing (static/_picker_details.js).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Any
 from gguf_widgets.core.details import FitPoint, ModelDetails
 from gguf_widgets.core.format import format_bytes, plain_text
 from gguf_widgets.core.library import ModelEntry
-from gguf_widgets.core.library.sources import TITLES
 
 __all__ = ["details_view"]
 
@@ -60,15 +60,6 @@ def _of_entry(entry: ModelEntry) -> list[tuple[str, str]]:
     rows = []
     if entry.mmproj is not None:
         rows.append(("Sees with", plain_text(entry.mmproj.name, 200)))
-    for place in entry.places:
-        where = TITLES.get(place.program, place.source) if place.program != "folder" else "Folder"
-        label = f" ({plain_text(place.label, 100)})" if place.label else ""
-        rows.append(
-            (
-                f"In {where}" if place.program not in ("own", "folder", "demo") else "File",
-                f"{plain_text(str(place.path), 400)}{label}",
-            )
-        )
     if entry.duplicates_of:
         names = ", ".join(plain_text(name, 100) for name in entry.duplicates_of)
         rows.append(("Same as", f"{names}, as far as size and header tell"))

@@ -20,7 +20,15 @@ from gguf_widgets.core.model import Model
 from gguf_widgets.core.types import LoadSettings
 from gguf_widgets.widgets._words import ErrorView, error_view
 
-__all__ = ["CAPABILITIES", "SETTINGS", "Loading", "field_views", "loaded_with", "row_view"]
+__all__ = [
+    "CAPABILITIES",
+    "SETTINGS",
+    "Loading",
+    "field_views",
+    "fit_view",
+    "loaded_with",
+    "row_view",
+]
 
 Content = dict[str, Any]
 
@@ -131,7 +139,7 @@ def row_view(
         "path": str(entry.path),
         "name": entry.name,
         "lines": _lines(entry),
-        "fit": _fit(fit) if status == "idle" else None,
+        "fit": fit_view(fit) if fit is not None and status == "idle" else None,
         "words": _words(entry),
         "can": list(entry.capabilities),
         "sources": _sources(entry),
@@ -184,10 +192,8 @@ def _words(entry: ModelEntry) -> str:
     return " ".join(parts).casefold()
 
 
-def _fit(fit: Fit | None) -> Content | None:
+def fit_view(fit: Fit) -> Content:
     """Return whether it fits, in a few words and a sentence."""
-    if fit is None:
-        return None
     need = format_bytes(fit.needed_bytes) if fit.needed_bytes is not None else "?"
     sentence = f"It needs {need}, and {format_bytes(fit.free_bytes)} of memory is free."
     if fit.verdict == "yes":

@@ -3,8 +3,8 @@
 Promises: the list is what `ModelLibrary` finds, new files included, and a file that cannot be used
 shows its reason; a load shows how far it is and can be cancelled; a failed one leaves the model
 that was there; the last model and its settings are remembered, and a model that still runs is
-attached at once. Leaves to others: files (`core.library`), loading and memory (`core.manager`), the
-look (static/).
+attached at once. Leaves to others: files (`core.library`), looking after them (`_picker_care`),
+loading and memory (`core.manager`), the look (static/).
 
 `model` changes on the thread that loaded it; observers should return quickly.
 """
@@ -33,6 +33,7 @@ from gguf_widgets.core.errors import (
     StoreError,
 )
 from gguf_widgets.core.library import DEMO_NAME, ModelEntry, ModelLibrary
+from gguf_widgets.core.library.judge import Fit
 from gguf_widgets.core.manager import ModelManager, default_manager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.preferences import LAST_MODEL, Preferences
@@ -41,9 +42,10 @@ from gguf_widgets.core.types import LoadSettings
 from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets._esm import css, esm
+from gguf_widgets.widgets._picker_care import Care
 from gguf_widgets.widgets._picker_details import details_view
 from gguf_widgets.widgets._picker_judge import Judge
-from gguf_widgets.widgets._picker_rows import Loading, field_views, loaded_with, row_view
+from gguf_widgets.widgets._picker_rows import Loading, field_views, fit_view, loaded_with, row_view
 from gguf_widgets.widgets._words import as_known
 
 __all__ = ["ModelPicker"]
@@ -55,7 +57,7 @@ _log = logging.getLogger(__name__)
 
 
 class ModelPicker(anywidget.AnyWidget):
-    """The list of models, with a button to load each.
+    """The list of models, with a button to load each; what opens below one looks after its file.
 
     Parameters
     ----------
@@ -102,11 +104,21 @@ class ModelPicker(anywidget.AnyWidget):
         self._failures: dict[str, GgufWidgetsError] = {}
         self._entries: list[ModelEntry] = []
         self._token: str | None = None
+        self._fits: dict[Path, Fit] = {}  # as the page knows it
+        self._moved: dict[Path, Path] = {}  # what was renamed here, to what it is called now
         self._judge = Judge(lambda: self._actor.post({"kind": "judged"}))
         self._has_gpu: bool | None = None
         self._notice = ""
         self._last = self._remembered()
         self._last_progress = 0.0
+        self._care = Care(
+            send=self._tell_page,
+            entry_of=self._entry,
+            status_of=self._status,
+            unload=self.unload,
+            renamed=self._note_renamed,
+            changed=self._touch,
+        )
         self._actor = Actor(
             f"ModelPicker-{self.model_id[:8]}", self._work, failed=self._show_failure
         )
@@ -162,6 +174,7 @@ class ModelPicker(anywidget.AnyWidget):
         # ipywidgets calls this for every widget when the interpreter ends, also a half-made one.
         if hasattr(self, "_actor"):
             self._judge.close()
+            self._care.close()
             self._actor.close()
         super().close()
 
@@ -178,7 +191,7 @@ class ModelPicker(anywidget.AnyWidget):
         self.loading = True
         try:
             before = self.model
-            if before is not None and Path(before.info.path) == path:
+            if before is not None and self._loaded_path() == path:
                 self.unload()  # two copies of one model would need twice the memory
                 before = None
             model = self.manager.load(path, on_progress=self._report, force=force, **_given(chosen))
@@ -192,6 +205,7 @@ class ModelPicker(anywidget.AnyWidget):
                 self._load_now = None
             self.loading = False
         self._remember(path, _given(chosen))
+        self._moved.pop(path, None)
         self.model = model
         if before is not None and before is not model:
             self.manager.unload(before)
@@ -245,6 +259,36 @@ class ModelPicker(anywidget.AnyWidget):
         except StoreError as error:
             self._notice = error.message
 
+    # -- what is done to files --------------------------------------------------------------------
+
+    def _tell_page(self, content: dict[str, Any]) -> None:
+        self.send(content)
+
+    def _entry(self, path: Path) -> ModelEntry | None:
+        return next((entry for entry in self._entries if entry.path == path), None)
+
+    def _loaded_path(self) -> Path | None:
+        """Return where the loaded model's file is now, which may have been renamed since."""
+        model = self.model
+        if model is None:
+            return None
+        path = Path(model.info.path)
+        return self._moved.get(path, path)
+
+    def _status(self, path: Path) -> str:
+        """Return what is done with a model here: "idle", "loading" or "loaded"."""
+        loading = self._load_now
+        if loading is not None and path == Path(loading.path):
+            return "loading"
+        return "loaded" if path == self._loaded_path() else "idle"
+
+    def _note_renamed(self, old: Path, new: Path) -> None:
+        """Follow a model that has another path; the store's note of it has been changed already."""
+        self._moved = {k: new if v == old else v for k, v in self._moved.items()} | {old: new}
+        self._failures.pop(str(old), None)
+        if self._last.get("path") == str(old):
+            self._last = {**self._last, "path": str(new)}
+
     # -- from the page ----------------------------------------------------------------------------
 
     def _touch(self, _change: object = None) -> None:
@@ -256,15 +300,18 @@ class ModelPicker(anywidget.AnyWidget):
     def _work(self, item: object) -> None:
         """Do one thing of the queue; on the widget's own thread."""
         if isinstance(item, dict):
-            action = self._ACTIONS.get(str(item.get("kind")))
+            kind = str(item.get("kind"))
+            action = self._ACTIONS.get(kind)
             if action is not None:
                 action(self, item)
+            elif kind in Care.KINDS:
+                self._care.take(item)
 
     def _ping(self, content: dict[str, Any]) -> None:
         self.send({"kind": "pong", "mid": content.get("mid")})
         if self.model is not None and not self.model.loaded:
             self.model = None  # unloaded from code
-        if self.library.change_token() != self._token:
+        if self._change_token() != self._token:
             self._send_state()
 
     def _attach(self, _content: dict[str, Any]) -> None:
@@ -319,29 +366,44 @@ class ModelPicker(anywidget.AnyWidget):
     def _send_state(self, _content: object = None) -> None:
         with contextlib.suppress(OSError):  # a folder that is named on the page should be there
             config.ensure(config.models_dir())
-        self._token = self.library.change_token()
+        self._token = self._change_token()
         # What can be loaded comes first; `sorted` keeps the library's order within both halves.
         self._entries = sorted(self.library.entries(), key=lambda entry: entry.error is not None)
+        # A new list is judged anew; until that is done, what was known of a file is shown.
+        known = {one.path: one.machine.judged(one.path) for one in self._entries}
+        self._fits = {
+            path: fit for path, new in known.items() if (fit := new or self._fits.get(path))
+        }
         self.send({"kind": "state", "state": self._state()})
         self._judge.start(self._entries)
 
     def _send_judged(self, _content: dict[str, Any]) -> None:
-        self.send({"kind": "state", "state": self._state()})
+        """Tell the page what has been judged since, and no more: the list may be long."""
+        fits = {}
+        for entry in self._entries:
+            fit = entry.machine.judged(entry.path)
+            if fit is not None and fit != self._fits.get(entry.path):
+                self._fits[entry.path] = fit
+                fits[str(entry.path)] = fit_view(fit)
+        if fits:
+            self.send({"kind": "judged", "fits": fits})
+
+    def _change_token(self) -> str:
+        return f"{self.library.change_token()} {self._care.change_token()}"
 
     def _details_clicked(self, content: dict[str, Any]) -> None:
-        path = Path(str(content.get("path", "")))
-        entry = next((one for one in self._entries if one.path == path and one.info), None)
+        entry = self._entry(Path(str(content.get("path", ""))))
         if entry is None:  # only what is on the list
             return
 
         def look() -> None:
+            view: dict[str, Any] = {"path": str(entry.path)}
             try:
-                found = details(path, gpus=entry.machine.cards())
-                self.send({"kind": "details", "details": details_view(entry, found)})
+                if entry.info is not None:
+                    view = details_view(entry, details(entry.path, gpus=entry.machine.cards()))
             except ModelFileError as error:
-                self.send(
-                    {"kind": "details", "details": {"path": str(path), "error": error.message}}
-                )
+                view["error"] = error.message
+            self.send({"kind": "details", "details": {**view, "where": self._care.where(entry)}})
 
         threading.Thread(target=look, name="ModelPicker-details", daemon=True).start()
 
@@ -366,21 +428,15 @@ class ModelPicker(anywidget.AnyWidget):
 
     def _state(self) -> dict[str, Any]:
         model, loading = self.model, self._load_now
-        loaded = Path(model.info.path) if model is not None else None
-        busy = Path(loading.path) if loading is not None else None
-        chosen = self._chosen(loaded)
-
-        def status(path: Path) -> str:
-            return "loading" if path == busy else "loaded" if path == loaded else "idle"
-
+        chosen = self._chosen(self._loaded_path())
         rows = [
             row_view(
                 entry,
-                status=status(entry.path),
+                status=self._status(entry.path),
                 chosen=entry is chosen,
                 failure=self._failures.get(str(entry.path)),
                 model=model,
-                fit=entry.machine.judged(entry.path),
+                fit=self._fits.get(entry.path),
             )
             for entry in self._entries
         ]
@@ -394,6 +450,7 @@ class ModelPicker(anywidget.AnyWidget):
             "fields": field_views(remembered, chosen, has_gpu=has_gpu),
             "loadedWith": loaded_with(model.settings, has_gpu=has_gpu) if model else "",
             "notice": " ".join(filter(None, [self._notice, *self._lost()])),
+            "care": self._care.state({row["path"] for row in rows}),
         }
 
     def _lost(self) -> list[str]:

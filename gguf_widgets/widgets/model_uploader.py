@@ -3,18 +3,19 @@
 Promises: a file is judged by its beginning and refused at once if it is no use; what arrived is
 kept over a dropped connection, a closed page and a restarted kernel, and goes on when the same file
 is chosen again; whatever goes wrong is a sentence in the widget; callbacks only enqueue. Leaves to
-others: what an upload is (`core.upload`), pieces that come as messages (`_uploader_desk`), reading
-the file and the look (static/), the list of models (`ModelPicker`).
+others: what an upload is (`core.upload`), pieces that come as messages (`_uploader_desk`), files
+that are on this machine already (`_browse_desk`), reading the file and the look (static/), the list
+of models (`ModelPicker`).
 
 Where the page is the dashboard's own, the bytes go over its HTTP route and not through Python's
 comms; then the page reports what it sends (`holds`) and what has ended, and both are checked here.
 
 The page's messages: ``snapshot``, ``ping``, ``begin`` (with the file's first 64 KiB), ``piece``,
-``ask``, ``pause``, ``cancel``, ``remove``, ``here``, ``bye``, ``ended``; each with a ``mid``, and
-all but the first two with the ``page`` that sends. Python's: ``state``, ``pong``, ``answer`` to a
-``mid``, ``session`` (what `UploadSession` says, about the ``session`` that a ``begin`` started),
-``alive``, ``do`` (what Python's own methods want from the page that has the file), ``gone``,
-``notice``.
+``ask``, ``pause``, ``cancel``, ``remove``, ``here``, ``bye``, ``ended``, and those of
+`_browse_desk`; each with a ``mid``, and all but the first two with the ``page`` that sends.
+Python's: ``state``, ``pong``, ``answer`` to a ``mid``, ``session`` (what `UploadSession` says,
+about the ``session`` that a ``begin`` started), ``alive``, ``do`` (what Python's own methods want
+from the page that has the file), ``gone``, ``notice``.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ from gguf_widgets.core.errors import (
     to_wire,
 )
 from gguf_widgets.core.format import format_bytes
+from gguf_widgets.core.library import browse
 from gguf_widgets.core.upload import HEAD_BYTES, Upload, UploadLimits, UploadStore
 from gguf_widgets.widgets._actor import Actor
+from gguf_widgets.widgets._browse_desk import BrowseDesk
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets._esm import css, esm
 from gguf_widgets.widgets._uploader_desk import Desk, Message, page_of, plain
@@ -58,7 +61,9 @@ _HELD_S: Final = 150.0
 
 
 class ModelUploader(anywidget.AnyWidget):
-    """A place to drop model files.
+    """A place to drop model files, or to choose those that are on this machine already.
+
+    The latter are not copied. ``GGUF_WIDGETS_BROWSE`` says where they may be (`core.config`).
 
     Parameters
     ----------
@@ -70,9 +75,9 @@ class ModelUploader(anywidget.AnyWidget):
     Attributes
     ----------
     finished : str
-        Where the last file is that has arrived, or was there already; ``uploader.observe(callback,
-        "finished")`` tells of the next, on the widget's own thread; observers should return
-        quickly.
+        Where the last file is that has arrived, was there already, or was chosen in place;
+        ``uploader.observe(callback, "finished")`` tells of the next, on the widget's own thread;
+        observers should return quickly.
     uploads : list of dict
         Those that are not finished, oldest first, then those that this widget saw end; each as
         `gguf_widgets.core.upload.Upload`'s attributes, in plain data.
@@ -107,6 +112,12 @@ class ModelUploader(anywidget.AnyWidget):
         self._is_listed = folder is None
         self.store = _shared_store(folder, limits)
         self._desk = Desk(self.store, self._tell_pages, self._note_ended)
+        self._browse = BrowseDesk(
+            f"ModelUploader-browse-{self.model_id[:8]}",
+            self._tell_pages,
+            self._note_chosen,
+            self._touch,
+        )
         # By upload: the page that sends it over HTTP, and when it said so.
         self._held: dict[str, tuple[str, float]] = {}
         self._ended: list[Message] = []
@@ -182,6 +193,7 @@ class ModelUploader(anywidget.AnyWidget):
         # ipywidgets calls this for every widget when the interpreter ends, also a half-made one.
         if hasattr(self, "_actor"):
             self._actor.close()
+            self._browse.close()
             self._desk.close()
         super().close()
 
@@ -207,11 +219,13 @@ class ModelUploader(anywidget.AnyWidget):
         if not isinstance(content, dict):
             return
         kind = content.get("kind")
-        # These two only enqueue, and keep a bounded amount; the queue below has no bound.
+        # These only enqueue, and keep a bounded amount; the queue below has no bound.
         if kind == "piece":
             self._desk.feed(content, buffers)
         elif kind == "ask":
             self._desk.ask(content)
+        elif isinstance(kind, str) and kind.startswith("browse-"):
+            self._browse.post(content)
         else:
             self._actor.post((content, _small(buffers) if kind == "begin" else []))
 
@@ -241,9 +255,11 @@ class ModelUploader(anywidget.AnyWidget):
     def _ping(self, content: Message, _buffers: Any) -> None:
         self.send({"kind": "pong", "mid": content.get("mid")})
         self._desk.sweep()
+        self._browse.refresh()
         self._send_state(only_if_changed=True)
 
     def _snapshot(self, _content: Message, _buffers: Any) -> None:
+        self._browse.refresh()
         self._send_state()
 
     def _begin(self, content: Message, buffers: Any) -> Message:
@@ -330,6 +346,9 @@ class ModelUploader(anywidget.AnyWidget):
     def _note_ended(self, upload: Message) -> None:
         self._actor.post(lambda: self._set_finished(upload))
 
+    def _note_chosen(self, path: Path) -> None:
+        self._actor.post(lambda: setattr(self, "finished", str(path)))
+
     def _touch(self) -> None:
         self._actor.post(self._send_state)
 
@@ -351,10 +370,11 @@ class ModelUploader(anywidget.AnyWidget):
         return {
             "folder": str(self.store.models),
             "room": self._room(),
-            "http": self._is_usual,
+            "route": self.store.mark if self._is_usual else "",
             "listed": self._is_listed,
             "notice": notice,
             "uploads": uploads,
+            "browse": {"isAllowed": browse.is_allowed(), "added": self._browse.added},
         }
 
     def _room(self) -> str:

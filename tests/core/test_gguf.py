@@ -11,9 +11,10 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from gguf import GGUFReader, GGUFWriter
+from gguf import GGUFWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.gguf_peer import assert_same_as_ggufs_reader
 from support.gguf_writer import (
     MODEL_TENSORS,
     Q8_0,
@@ -70,20 +71,6 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def assert_same_as_ggufs_reader(path: Path) -> None:
-    """Compare every field and every tensor with what gguf.GGUFReader finds."""
-    ours, theirs = read_header(path), GGUFReader(path)
-    fields = {key: f for key, f in theirs.fields.items() if not key.startswith("GGUF.")}
-    assert list(ours.metadata) == list(fields)
-    for key, field in fields.items():
-        np.testing.assert_array_equal(np.array(plain(ours.metadata[key])), field.contents())
-    assert ours.alignment == theirs.alignment
-    assert [(t.name, t.shape, t.type, t.offset, t.size) for t in ours.tensors] == [
-        (t.name, tuple(t.shape.tolist()), t.tensor_type.name, t.data_offset, t.n_bytes)
-        for t in theirs.tensors
-    ]
 
 
 @given(

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from support.gguf_writer import Typed, gguf_bytes, model_bytes, model_entries
 
+from gguf_widgets.core.details import details
 from gguf_widgets.core.gguf import read_header
-from gguf_widgets.core.inspect import describe, to_json
+from gguf_widgets.core.inspect import about, describe, to_json
 
 
 def write(folder: Path, **changes: Typed) -> Path:
@@ -24,14 +25,31 @@ def test_describe_says_what_a_person_asks_for(tmp_path: Path) -> None:
     lines = dict(line.split("  ", 1) for line in text.splitlines() if "  " in line.strip())
     facts = {label.strip(): fact.strip() for label, fact in lines.items()}
     assert facts["Name"] == "Small test model"
-    assert facts["License"] == "mit"
-    assert facts["Parameters"] == "4,416 (4,416)"
-    assert facts["Context"] == "2,048 tokens"
+    assert facts["Licence"] == "mit"
+    assert facts["Parameters"] == "4,416"
+    assert facts["Context"] == "2,048 tokens in training"
     assert facts["Chat template"] == "yes (25 characters)"
     assert facts["Can be loaded"] == "yes, as far as the header tells"
     assert facts["Memory needed"].endswith("with a context of 2,048 tokens")
     assert "3 tensors:" in text
     assert "Q8_0" in text
+
+
+def test_the_same_facts_are_told_wherever_a_model_is_shown(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        llama__expert_count=Typed("uint32", 8),
+        llama__block_count=Typed("uint32", 48),
+        general__author=Typed("string", "A. Nother"),
+    )
+    header = read_header(path)
+    facts = about(header)
+    assert details(path).facts == facts
+    text = describe(header)
+    for label, fact in facts:
+        assert re.search(rf"^{label} +{re.escape(fact)}$", text, re.MULTILINE)
+    assert dict(facts)["Parameters"] == "4,416, 8 experts"
+    assert dict(facts)["Architecture"] == "llama, 48 layers of 64"
 
 
 def test_a_hostile_file_cannot_write_to_the_terminal(tmp_path: Path) -> None:

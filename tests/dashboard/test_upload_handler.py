@@ -20,7 +20,7 @@ import pytest
 from support.model_bytes import head_of, model_bytes, model_header, sha256_of, write_model
 from support.servers import Home, Server, wait_until
 
-from gguf_widgets.core.upload import HEAD_BYTES
+from gguf_widgets.core.upload import HEAD_BYTES, UploadStore
 
 LONG_S = 90
 pytestmark = pytest.mark.timeout(300)
@@ -148,6 +148,9 @@ def test_a_file_goes_the_whole_way_and_the_folder_holds_exactly_it(shared: Page)
     status, listed = shared.ask("GET")
     assert (status, [one["id"] for one in listed["uploads"]]) == (200, [upload["id"]])
     assert (listed["head_bytes"], listed["piece_bytes"]) == (HEAD_BYTES, 64 << 20)
+    # A notebook tells from this whether the way leads to its own folder; no path is in it.
+    assert listed["folder"] == UploadStore(shared.models).mark
+    assert str(shared.models) not in json.dumps(listed)
     status, state = shared.put(upload, 0, data[:2_500_000])
     assert (status, state["offset"], state["writer"]) == (200, 2_500_000, "")
     path = f"/{upload['id']}/pause"

@@ -54,7 +54,6 @@ def dashboard_pictures(server: Server, launcher: object, theme: str) -> None:
     wide = Watched(launcher, viewport={"width": 1280, "height": 800})  # type: ignore[arg-type]
     wide.page.goto(server.url)
     load_demo(wide)
-    wide.page.get_by_text("Add a bigger model").click()  # it shows a folder of this machine
     for question in QUESTIONS:
         ask(wide, question)
     photograph(wide, f"dashboard-{theme}")

@@ -86,7 +86,10 @@ def test_models_and_uploads_in_every_look(theme: str, tmp_path: Path, open_page:
             screens = Screens(watched, theme)
             rows = watched.gw("picker-row")
             expect(rows).to_have_count(1, timeout=LONG_MS)  # the demo, which is always there
+            # Who has no other is shown where to get one.
+            expect(watched.gw("panel-download")).to_have_attribute("open", "", timeout=LONG_MS)
             screens.take("picker-0-models")
+            watched.gw("panel-download").locator("summary").first.click()
 
             write_models(home, 1)
             expect(rows).to_have_count(2, timeout=LONG_MS)

@@ -153,6 +153,18 @@ def only_network_errors(watched: Watched) -> None:
     assert watched.hosts <= {"localhost", "127.0.0.1"}
 
 
+def sent_over_http(watched: Watched) -> list[str]:
+    """Return a list that every request grows which sends something by the server's own route."""
+    sent: list[str] = []
+
+    def note(method: str, url: str) -> None:
+        if method != "GET" and "gw/uploads" in url:
+            sent.append(f"{method} {url}")
+
+    watched.page.on("request", lambda request: note(request.method, request.url))
+    return sent
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
@@ -332,25 +344,75 @@ def test_http_a_file_that_changes_under_way_and_a_second_page(
         only_network_errors(second.watched)
 
 
-def test_voila_over_messages_goes_on_after_a_cut_line(
+def test_voila_300_mb_over_messages_cut_lines_a_reloaded_page_and_a_killed_server(
     home: Home, files: Path, open_page: OpenPage
 ) -> None:
     """A folder of its own: the server's route is not for that one, so the pieces are messages."""
-    middle = files / "middle.gguf"
+    big = files / "big.gguf"
     target = home.folder / "elsewhere"
     path = notebook(home.folder, "upload.ipynb", f"folder={str(target)!r}")
-    with serve(home, path) as server, Line(server.url, bytes_per_s=12 * MB) as line:
+    server = serve(home, path)
+    with Line(server.url, bytes_per_s=40 * MB) as line, Memory(home) as memory:
         watched = open_page(line.url)
+        sent = sent_over_http(watched)
         uploader = Uploader(watched)
         uploader.wait_until_shown()
-        uploader.choose(middle)
-        uploader.wait_past("middle.gguf", 20)
-        line.cut()
-        line.mend()
-        uploader.wait_for("middle.gguf", "done")
-        assert sha256(target / "middle.gguf") == sha256(middle)
-        assert "gw/uploads" not in server.text()
-        only_network_errors(watched)
+        memory.begin()
+        uploader.choose(big)
+        for percent in (10, 25):
+            uploader.wait_past("big.gguf", percent)
+            line.cut()
+            line.mend()
+        uploader.wait_past("big.gguf", 40)
+
+        # Another page: Voila starts another kernel for it, which knows what the first has left.
+        watched.page.reload(wait_until="commit")
+        watched.gw("unfinished-row", name="big.gguf").wait_for(timeout=LONG_MS)
+        uploader.choose_left(big)
+        uploader.wait_past("big.gguf", 60)
+        server.process.kill()
+        server.process.wait()
+        with serve(home, path) as again:
+            line.lead_to(again.url)
+            watched.page.reload(wait_until="commit")
+            watched.gw("unfinished-row", name="big.gguf").wait_for(timeout=LONG_MS)
+            uploader.choose_left(big)
+            uploader.wait_for("big.gguf", "done")
+            assert sha256(target / "big.gguf") == sha256(big)
+            assert list((target / ".uploads").glob("*.part")) == []
+            assert list(home.models.glob("*.gguf")) == []
+            assert line.num_up < 1.5 * big.stat().st_size
+            assert sent == []
+            only_network_errors(watched)
+            growth = memory.keep("voila-messages")
+    assert growth["kernel"] < 200, growth
+
+
+def test_a_notebook_that_has_moved_its_folder_is_uploaded_to_by_messages(
+    home: Home, files: Path, open_page: OpenPage
+) -> None:
+    """The server was started with another one: its route would put the file where nobody looks."""
+    other = home.folder / "moved"
+    path = notebook(home.folder, "upload.ipynb")
+    book = nbformat.read(path, as_version=4)
+    book.cells[
+        0
+    ].source = (
+        f"import os\nos.environ['GGUF_WIDGETS_HOME'] = {str(other)!r}\n{book.cells[0].source}"
+    )
+    nbformat.write(book, path)
+    with serve(home, path) as server, Line(server.url) as line:
+        watched = open_page(line.url)
+        sent = sent_over_http(watched)
+        uploader = Uploader(watched)
+        uploader.wait_until_shown()
+        small = files / "small.gguf"
+        uploader.choose(small)
+        uploader.wait_for("small.gguf", "done")
+        assert sha256(other / "models/small.gguf") == sha256(small)
+        assert sent == []
+        assert list(home.models.iterdir()) == []
+        watched.assert_clean()
 
 
 def run_cell(watched: Watched) -> None:

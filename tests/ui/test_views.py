@@ -275,7 +275,7 @@ def test_a_way_out_of_too_little_memory_keeps_the_focus_until_it_is_taken(show: 
 def test_the_folder_is_broken_between_its_parts_and_copied_as_it_is(show: Show) -> None:
     view = show("picker")
     show_rows(view, row())
-    folder = view.page.locator("code")
+    folder = view.page.locator(".gw-copyable code")
     assert folder.text_content() == "/home/emma/models"
     assert folder.locator("wbr").count() == 4
 
@@ -285,7 +285,8 @@ def test_many_models_keep_the_settings_in_sight_and_are_found_by_name(show: Show
     rows = [row(f"Llama-3.2-3B-Instruct-uncensored-Q{number}_K_M") for number in range(30)]
     rows[25]["status"] = "loaded"
     show_rows(view, *rows)
-    expect(view.page.get_by_text("Add a bigger model")).to_be_in_viewport(ratio=1)
+    settings = view.page.get_by_text("Settings", exact=True)
+    expect(settings).to_be_in_viewport(ratio=1)
     # The loaded one is scrolled to, and names that differ at their end can be told apart.
     expect(view.gw("picker-unload")).to_be_in_viewport(ratio=1)
     name = view.page.locator(".gw-row-name").first
@@ -295,8 +296,9 @@ def test_many_models_keep_the_settings_in_sight_and_are_found_by_name(show: Show
     view.gw("panel-toggle").click()
     expect(view.gw("panel-close")).to_be_focused()
     expect(view.gw("picker-unload")).to_be_in_viewport(ratio=1)
-    view.page.get_by_text("Settings", exact=True).click()
-    expect(view.gw("picker-more")).to_be_in_viewport(ratio=1)
+    settings.click()
+    expect(settings).to_be_in_viewport(ratio=1)
+    expect(view.page.get_by_text("They count from the next load.")).to_be_in_viewport(ratio=1)
     find = view.gw("picker-find")
     find.fill("q7")
     expect(view.page.locator('[data-gw="picker-row"]:visible')).to_have_count(1)

@@ -37,6 +37,8 @@ class Page:
         self.state: dict[str, Any] = {}
         self.progress: list[dict[str, Any]] = []
         self.details: list[dict[str, Any]] = []
+        self.judged: list[dict[str, Any]] = []
+        self.num_states = 0
         self._changed = threading.Condition()
         monkeypatch.setattr(picker, "send", self._take)
 
@@ -44,6 +46,11 @@ class Page:
         with self._changed:
             if content["kind"] == "state":
                 self.state = content["state"]
+                self.num_states += 1
+            elif content["kind"] == "judged":
+                self.judged.append(content["fits"])
+                for row in self.state["rows"]:
+                    row["fit"] = content["fits"].get(row["path"], row["fit"])
             elif content["kind"] == "details":
                 self.details.append(content["details"])
             elif content["kind"] == "progress":
@@ -154,6 +161,28 @@ def test_whether_a_model_fits_is_told_when_it_is_known(
     assert "1 MB is free" in fit["title"]
 
 
+def test_verdicts_come_by_themselves_and_the_list_is_not_sent_again(page: Page, home: Path) -> None:
+    page.wait(lambda: page.row("demo").get("fit"))
+    for number in range(12):
+        write_tiny_model(home / "one.gguf").rename(home / "models" / f"m{number:02}.gguf")
+    page.ask("refresh")
+    page.wait(lambda: page.row("m11"))
+    page.judged.clear()
+    states = page.num_states
+    page.ask("refresh")
+    page.wait(lambda: page.num_states > states)
+    page.wait(lambda: all(row["fit"] for row in page.state["rows"]))
+    states = page.num_states
+    for _ in range(3):
+        page.ask("judged")
+    page.ask("details", path=page.row("m00")["path"])
+    page.wait(lambda: page.details)
+    assert page.num_states == states, "a verdict is no reason to send the whole list"
+    assert all(set(fit) == {"verdict", "text", "title"} for f in page.judged for fit in f.values())
+    paths = [path for fits in page.judged for path in fits]
+    assert set(paths) <= {row["path"] for row in page.state["rows"]}
+
+
 def test_details_are_told_of_what_is_listed_and_nothing_else(page: Page, home: Path) -> None:
     copy = home / "models" / "copy.gguf"
     copy.write_bytes(demo_path().read_bytes())
@@ -163,7 +192,9 @@ def test_details_are_told_of_what_is_listed_and_nothing_else(page: Page, home: P
     page.wait(lambda: page.details)
     found = page.details[0]
     facts = dict(map(tuple, found["facts"]))
-    assert found["path"] == facts["File"] == str(copy)
+    assert found["path"] == found["where"]["path"] == str(copy)
+    assert found["where"]["can"] == ["rename", "check", "convert", "remove"]
+    assert found["where"]["says"].startswith('"copy.gguf" is in this program\'s own models folder')
     assert facts["Same as"].startswith("demo")
     assert found["points"][found["chosen"]]["fits"]
     assert found["points"][found["chosen"]]["says"].startswith("Needs ")
@@ -175,6 +206,7 @@ def test_details_are_told_of_what_is_listed_and_nothing_else(page: Page, home: P
     page.ask("details", path=str(copy))
     page.wait(lambda: len(page.details) > 1)
     assert "not a GGUF" in page.details[1]["error"]
+    assert "remove" in page.details[1]["where"]["can"]
     assert len(page.details) == 2
 
 

@@ -2,7 +2,7 @@
 
 Promises: it ends with this one, however this one ends; each wait has an end; a crash of the native
 code becomes an error with its last words. Leaves to others: what is converted and whether the
-result is good (`convert`), the other side of the pipes (`core.engine.llama.quantize`, which is
+result is good (`converting`), the other side of the pipes (`core.engine.llama.quantize`, which is
 started by its name and never imported: a notebook's kernel loads no native code).
 """
 
@@ -23,9 +23,7 @@ from typing import IO, Any, Final, Self
 from gguf_widgets.core import config
 from gguf_widgets.core.errors import FileChangeError
 from gguf_widgets.core.format import format_duration
-
-# The same environment as for a worker, for the same reasons.
-from gguf_widgets.core.worker.spawn import _environment as environment_for_process
+from gguf_widgets.core.worker.environment import process_environment
 
 __all__ = ["ConversionProcess"]
 
@@ -60,7 +58,7 @@ class ConversionProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
                 cwd=config.ensure(config.data_dir()),
-                env=environment_for_process(),
+                env=process_environment(),
                 start_new_session=True,  # Ctrl+C is for us, and we end it
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0)
                 | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),

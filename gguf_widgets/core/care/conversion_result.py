@@ -2,7 +2,7 @@
 
 Promises: what passes is a whole model file with the model's own tensors, shapes and header entries,
 in the form that was asked for, and not a byte shorter or longer than its header says. Leaves to
-others: making it (`convert`).
+others: making it (`converting`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Promises: before the first file moves, the whole plan is on the disk; one process at a time works on
 it (the system frees the lock of a process that dies); whoever comes next undoes what a dead process
 has left half done. Leaves to others: the moves themselves (`moves`), what the trash holds
-(`trash`).
+(`removing`).
 
 The folder is ``trash`` in the data folder::
 
@@ -27,10 +27,12 @@ import filelock
 import msgspec
 
 from gguf_widgets.core import config
-from gguf_widgets.core.care.moves import Move, carry_out, failed, sync, undo
+from gguf_widgets.core.care.moves import Move, carry_out, failed, undo
+from gguf_widgets.core.care.ownership import owner_of
 from gguf_widgets.core.care.progress import Watch
 from gguf_widgets.core.errors import FileChangeError
 from gguf_widgets.core.format import format_duration, plain_text
+from gguf_widgets.core.plain_files import read_bounded, sync_folder
 
 __all__ = [
     "carry_out_safely",
@@ -38,7 +40,6 @@ __all__ = [
     "locked",
     "new_id",
     "read_json",
-    "trash_dir",
     "write_json",
 ]
 
@@ -53,11 +54,6 @@ _T = TypeVar("_T")
 class _Renaming(msgspec.Struct, frozen=True):
     version: int
     moves: list[Move]
-
-
-def trash_dir() -> Path:
-    """Return the folder for what was removed."""
-    return config.data_dir() / "trash"
 
 
 def new_id() -> str:
@@ -76,7 +72,7 @@ def locked(timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[Path]:
         cannot be made.
     """
     try:
-        folder = config.ensure(trash_dir(), private=True)
+        folder = config.ensure(config.trash_dir(), private=True)
         # Not thread-local: two threads of one process exclude each other as well.
         held = filelock.FileLock(
             folder / ".lock", timeout=timeout_s, mode=0o600, thread_local=False
@@ -90,13 +86,13 @@ def locked(timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[Path]:
         ) from error
     except NotImplementedError as error:
         raise FileChangeError(
-            f"The disk of {plain_text(str(trash_dir()), 200)} cannot keep two programs apart (it "
-            "has no file locks), so nothing is moved there. Set GGUF_WIDGETS_HOME to a folder on "
-            "another disk.",
+            f"The disk of {plain_text(str(config.trash_dir()), 200)} cannot keep two programs "
+            "apart (it has no file locks), so nothing is moved there. Set GGUF_WIDGETS_HOME to a "
+            "folder on another disk.",
             problem="write",
         ) from error
     except OSError as error:
-        raise failed(trash_dir(), error) from error
+        raise failed(config.trash_dir(), error) from error
     try:
         yield folder
     finally:
@@ -128,8 +124,15 @@ def heal_renames(folder: Path) -> None:
     """Take back what a dead process has left half renamed. The lock is held."""
     for note in sorted(folder.glob(f"{_PREFIX}*.json")):
         renaming = read_json(note, _Renaming)
+        # A note is only a file, and a rename leaves a file in its folder.
+        moves = [
+            move
+            for move in (renaming.moves if renaming is not None else [])
+            if Path(move.source).parent == Path(move.target).parent
+            and owner_of(move.source).is_ours
+        ]
         # What cannot be put back now (a disk that is not there) is tried again the next time.
-        if renaming is None or not undo(renaming.moves):
+        if not undo(moves):
             with contextlib.suppress(OSError):
                 note.unlink()
 
@@ -155,7 +158,7 @@ def write_json(path: Path, value: Any) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -165,8 +168,6 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, kind: type[_T]) -> _T | None:
     """Return what a file holds, or None if it is not there or not what it should be."""
     try:
-        if path.stat().st_size > _LONGEST_FILE:
-            return None
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.decode(read_bounded(path, _LONGEST_FILE), type=kind)
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return None

@@ -146,7 +146,10 @@ def model_files(model: ModelEntry | str | os.PathLike[str]) -> ModelFiles:
         *(_member(folder / name, "companion") for name in companions),
         *(_member(folder / name, "checksum") for name in checksums),
     ]
-    return ModelFiles(stem, folder, tuple(members), tuple(missing))
+    there = tuple(member for member in members if member is not None)
+    if not any(member.kind == "model" for member in there):  # gone since we looked
+        raise ModelNotFoundError(f"There is no file {shown(path)} any more.", path=str(path))
+    return ModelFiles(stem, folder, there, tuple(missing))
 
 
 def _path_of(model: ModelEntry | str | os.PathLike[str]) -> Path:
@@ -178,8 +181,16 @@ def is_named_by_hash(path: Path) -> bool:
     return re.fullmatch(r"(sha256[-:])?[0-9a-f]{64}", path.name) is not None
 
 
-def _member(path: Path, kind: Kind) -> Member:
-    return Member(path, kind, path.lstat().st_size)
+def _member(path: Path, kind: Kind) -> Member | None:
+    """Return a file as a member; None if it has disappeared."""
+    try:
+        return Member(path, kind, path.lstat().st_size)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnreadableFileError(
+            f"{shown(path)} cannot be looked at: {error.strerror or error}.", path=str(path)
+        ) from error
 
 
 def _companions(folder: Path, stem: str, names: set[str]) -> list[str]:

@@ -1,10 +1,14 @@
 """Giving files other names or places: all of them, or none.
 
-Promises: no file is ever written over; when one move fails, those before it are taken back; a move
-is a rename wherever the file system can do it, and else a copy whose hash was compared before the
-original goes. At every moment each file is whole under its old name or its new one. `undo` puts
-back what a killed process has left half done, from nothing but the list of moves. Leaves to others:
-keeping that list safe (`journal`), and whether a move is allowed (`ownership`, `names`).
+Promises: no file is ever written over (`core.plain_files.give_name` says how far, on a disk without
+second names); when one move fails, those before it are taken back; a move is a rename wherever the
+file system can do it, and else a copy whose hash was compared before the original goes. At every
+moment each file is whole under its old name or its new one. `undo` puts back what a killed process
+has left half done, from nothing but the list of moves. Leaves to others: keeping that list safe
+(`journal`), and whether a move is allowed (`ownership`, `names`).
+
+Names are compared as the strictest file system does: one that does not see capital letters, or
+writes an accent as a letter of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import os
 import secrets
 import shutil
 import stat
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -24,8 +29,10 @@ import msgspec
 
 from gguf_widgets.core.care.progress import Watch
 from gguf_widgets.core.errors import FileChangeError
+from gguf_widgets.core.file_names import same_name
 from gguf_widgets.core.format import format_bytes, plain_text
 from gguf_widgets.core.gguf_bytes import shown
+from gguf_widgets.core.plain_files import give_name, sync_folder
 
 __all__ = [
     "LEFT_FREE_BYTES",
@@ -35,7 +42,6 @@ __all__ = [
     "failed",
     "plan",
     "refuse_taken",
-    "sync",
     "undo",
 ]
 
@@ -47,15 +53,8 @@ PART_ENDING: Final = ".moving.part"
 LEFT_FREE_BYTES: Final = 64 << 20
 """Other programs need some of the disk, too."""
 
-# What link() says where a file system, or the system's policy, has no second names.
-_NO_LINKS: Final = (
-    errno.EPERM,
-    errno.EACCES,
-    errno.ENOSYS,
-    errno.EMLINK,
-    getattr(errno, "ENOTSUP", errno.EPERM),
-    getattr(errno, "EOPNOTSUPP", errno.EPERM),
-)
+# What a copy's time may differ by: FAT counts in steps of two seconds.
+_COARSE_NS: Final = 2_000_000_000
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -84,16 +83,17 @@ class Move(msgspec.Struct, frozen=True):
                 return stat.S_ISLNK(status.st_mode) and str(Path(path).readlink()) == self.link
         except (OSError, ValueError):
             return False
-        return stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == (
-            self.size,
-            self.mtime_ns,
-        )
+        if not stat.S_ISREG(status.st_mode) or status.st_size != self.size:
+            return False
+        # Only a copy, to a disk that counts time in larger steps, has another one.
+        allowed = _COARSE_NS if path == self.target else 0
+        return abs(status.st_mtime_ns - self.mtime_ns) <= allowed
 
     @property
-    def is_case_only(self) -> bool:
-        """Whether only the capital letters change, which some file systems do not see."""
+    def is_same_name(self) -> bool:
+        """Whether some file systems take the new name for the old one: "a" and "A"."""
         source, target = Path(self.source), Path(self.target)
-        return source.parent == target.parent and source.name.casefold() == target.name.casefold()
+        return source.parent == target.parent and same_name(source.name) == same_name(target.name)
 
 
 def plan(source: Path, target: Path) -> Move:
@@ -122,8 +122,7 @@ def refuse_taken(moves: Sequence[Move]) -> None:
     """
     seen: set[str] = set()
     for move in moves:
-        # As the strictest file system compares names.
-        folded = move.target.casefold()
+        folded = same_name(move.target)
         if folded in seen:
             raise _taken(Path(move.target))
         _refuse_taken(move)
@@ -152,9 +151,9 @@ def carry_out(moves: Sequence[Move], watch: Watch | None = None) -> None:
             begun.append(move)
             _move(move, watch)
         for folder in {Path(move.target).parent for move in moves}:
-            sync(folder)
+            sync_folder(folder)
         for folder in {Path(move.source).parent for move in moves}:
-            sync(folder)
+            sync_folder(folder)
     except BaseException as error:
         if isinstance(error, FileChangeError) and error.details.get("problem") == "taken":
             # What is at the last one's target came from somebody else and is not ours to undo.
@@ -184,16 +183,6 @@ def undo(moves: Sequence[Move], *, target_is_ours: bool = False) -> list[Move]:
         Nobody else puts files where these were going to, so a second copy there may go.
     """
     return [move for move in reversed(moves) if not _undo(move, target_is_ours=target_is_ours)]
-
-
-def sync(folder: Path) -> None:
-    """Make the names in a folder safe; where a folder cannot be synced, nothing can be done."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def failed(path: Path, error: OSError) -> FileChangeError:
@@ -247,16 +236,34 @@ def _refuse_taken(move: Move) -> None:
 def _is_taken(move: Move) -> bool:
     if not os.path.lexists(move.target):
         return False
-    # On a file system that does not see capital letters, it is the same file by its other name.
-    return not (move.is_case_only and not _is_listed(Path(move.target)))
-
-
-def _is_listed(path: Path) -> bool:
-    """Return whether a folder holds exactly this name, capital letters included."""
-    try:
-        return path.name in {other.name for other in path.parent.iterdir()}
-    except OSError:
+    # Where names are not told apart that well, it is the same file by its other name; two names of
+    # one file are two where both of them are listed.
+    source, target = Path(move.source), Path(move.target)
+    if not (move.is_same_name and _is_same_file(source, target)):
         return True
+    composed = {_composed(source.name), _composed(target.name)}
+    return len([name for name in _names_in(target.parent) if _composed(name) in composed]) > 1
+
+
+def _are_listed(source: Path, target: Path) -> tuple[bool, bool]:
+    """Return whether their folder holds exactly these two names, capital letters included."""
+    names = _names_in(target.parent)
+    if not names & {source.name, target.name}:
+        # HFS+ writes accents apart, whatever it is given.
+        names = {_composed(name) for name in names}
+        return _composed(source.name) in names, _composed(target.name) in names
+    return source.name in names, target.name in names
+
+
+def _names_in(folder: Path) -> set[str]:
+    try:
+        return {other.name for other in folder.iterdir()}
+    except OSError:
+        return set()
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _move(move: Move, watch: Watch | None) -> None:
@@ -270,22 +277,12 @@ def _move(move: Move, watch: Watch | None) -> None:
 
 
 def _rename(move: Move, source: Path, target: Path) -> None:
-    # Windows' own rename refuses to write over a file. A link cannot be linked everywhere.
-    if os.name != "nt" and move.link is None and not move.is_case_only:
-        try:
-            # Unlike renaming, this fails if a file of that name has come there just now.
-            os.link(source, target, follow_symlinks=False)
-        except FileExistsError as error:
-            raise _taken(target) from error
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-        else:
-            source.unlink()
-            return
-    _refuse_taken(move)
-    try:
+    if move.is_same_name and os.path.lexists(target):
+        _refuse_taken(move)
         source.rename(target)
+        return
+    try:
+        give_name(source, target)
     except FileExistsError as error:
         raise _taken(target) from error
 
@@ -310,14 +307,16 @@ def _copy(move: Move, source: Path, target: Path, watch: Watch | None) -> None:
     # Not with the file's own name in it, which may be as long as names can be.
     part = target.with_name(f".{secrets.token_hex(8)}{PART_ENDING}")
     try:
-        digest = _copy_bytes(source, part, watch)
-        if not move.is_at(str(source)):
+        digest = _copy_bytes(move, part, watch)
+        if digest is None or not move.is_at(str(source)):
             raise FileChangeError(
                 f"{shown(source)} was changed while it was copied. Try again.",
                 problem="changed",
                 path=str(source),
             )
-        shutil.copystat(source, part)
+        with contextlib.suppress(OSError):  # some disks know no permissions
+            shutil.copystat(source, part)
+        os.utime(part, ns=(source.stat().st_atime_ns, move.mtime_ns))
         if _hash_from_disk(part, watch) != digest:
             raise FileChangeError(
                 f"The copy of {shown(source)} is not the same as the original: one of the two "
@@ -326,20 +325,29 @@ def _copy(move: Move, source: Path, target: Path, watch: Watch | None) -> None:
                 path=str(source),
             )
         _rename(Move(str(part), str(target), move.size, move.mtime_ns), part, target)
-        sync(target.parent)
+        sync_folder(target.parent)
     finally:
         with contextlib.suppress(OSError):  # it has its name now, or the disk is gone
             part.unlink(missing_ok=True)
     source.unlink()
 
 
-def _copy_bytes(source: Path, part: Path, watch: Watch | None) -> bytes:
+def _copy_bytes(move: Move, part: Path, watch: Watch | None) -> bytes | None:
+    """Copy what was there when the move was planned; None if something else is there."""
     digest = hashlib.sha256()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-    with source.open("rb", buffering=0) as read:
-        descriptor = os.open(part, flags, 0o600)
-        with os.fdopen(descriptor, "wb", buffering=0) as write:
+    # No link and no named pipe that has come in its place: it would lead elsewhere, or wait.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(move.source, flags | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb", buffering=0) as read:
+        if not stat.S_ISREG(os.fstat(read.fileno()).st_mode):
+            return None
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(part, flags, 0o600), "wb", buffering=0) as write:
+            left = move.size
             while data := read.read(_CHUNK_BYTES):
+                left -= len(data)
+                if left < 0:
+                    return None  # it grows, maybe as fast as it is copied
                 digest.update(data)
                 rest = memoryview(data)
                 while rest:
@@ -347,7 +355,7 @@ def _copy_bytes(source: Path, part: Path, watch: Watch | None) -> bytes:
                 if watch is not None:
                     watch.add(len(data))
             os.fsync(write.fileno())
-    return digest.digest()
+    return digest.digest() if left == 0 else None
 
 
 def _hash_from_disk(path: Path, watch: Watch | None) -> bytes:
@@ -367,9 +375,12 @@ def _undo(move: Move, *, target_is_ours: bool) -> bool:
     """Put one file back; return whether it is where it was, or gone by somebody else's hand."""
     source, target = Path(move.source), Path(move.target)
     try:
-        if move.is_case_only:
-            if _is_listed(target) and not _is_listed(source):
+        if move.is_same_name:
+            at_source, at_target = _are_listed(source, target)
+            if at_target and not at_source:
                 target.rename(source)
+            elif at_target and source.name != target.name and _is_same_file(source, target):
+                _drop_second_name(source, target)
             return True
         if move.is_at(move.source):
             # It has not begun, or was between its two names. The second name goes only if it is
@@ -380,11 +391,17 @@ def _undo(move: Move, *, target_is_ours: bool) -> bool:
         if not move.is_at(move.target):
             return True
         # Where the old name has been taken meanwhile, this fails and the file stays.
-        _move(Move(move.target, move.source, move.size, move.mtime_ns, move.link), None)
-        sync(source.parent)
+        _move(plan(target, source), None)
+        sync_folder(source.parent)
     except (OSError, FileChangeError):
         return False
     return True
+
+
+def _drop_second_name(source: Path, target: Path) -> None:
+    """Take the new name off a file that was between its two names when its process was killed."""
+    if source.stat().st_nlink > 1 and {source.name, target.name} <= _names_in(target.parent):
+        target.unlink()
 
 
 def _is_same_file(one: Path, other: Path) -> bool:

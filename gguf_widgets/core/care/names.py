@@ -9,15 +9,19 @@ others: whether the name is free (`moves`).
 from __future__ import annotations
 
 import unicodedata
-from typing import Final
 
 from gguf_widgets.core.errors import FileChangeError
-from gguf_widgets.core.file_names import FORBIDDEN, MAX_NAME_BYTES, PART_TAIL, is_device
+from gguf_widgets.core.file_names import (
+    EXTENSION,
+    FORBIDDEN,
+    MAX_NAME_BYTES,
+    PART_TAIL,
+    is_device,
+    with_number,
+)
 from gguf_widgets.core.format import plain_text
 
 __all__ = ["MAX_NAME_BYTES", "checked_stem", "with_number"]
-
-_ENDING: Final = ".gguf"
 
 
 def checked_stem(name: str) -> str:
@@ -36,8 +40,8 @@ def checked_stem(name: str) -> str:
     if not isinstance(name, str):
         raise _refused(repr(name), "is no text")
     stem = unicodedata.normalize("NFC", name).strip()
-    if stem.lower().endswith(_ENDING):
-        stem = stem[: -len(_ENDING)]
+    if stem.lower().endswith(EXTENSION):
+        stem = stem[: -len(EXTENSION)]
     if not stem:
         raise _refused(name, "is empty")
     if "/" in stem or "\\" in stem:
@@ -65,13 +69,6 @@ def checked_stem(name: str) -> str:
     if length > MAX_NAME_BYTES:
         raise _refused(name, f"has {length} bytes, and {MAX_NAME_BYTES} is the most")
     return stem
-
-
-def with_number(stem: str, number: int) -> str:
-    """Return the name to offer where this one is taken: "name (2)"."""
-    ending = f" ({number})"
-    room = MAX_NAME_BYTES - len(ending)
-    return stem.encode()[:room].decode("utf-8", "ignore") + ending
 
 
 def _refused(name: str, why: str) -> FileChangeError:

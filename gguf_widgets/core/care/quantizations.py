@@ -2,7 +2,7 @@
 
 Promises: names as llama.cpp and download pages write them; each in a simple sentence; for a model,
 an estimate of the size in each (within some percent for models of ordinary shape; `convert` finds
-out the exact one) and, where one is not possible, why. Leaves to others: doing it (`convert`).
+out the exact one) and, where one is not possible, why. Leaves to others: doing it (`converting`).
 
 Bits per weight are what llama.cpp's ``tools/quantize/README.md`` measured on Llama 3.1 8B, and for
 forms that are not there what its program's help says of Llama 3 8B.

@@ -2,7 +2,7 @@
 
 Promises: what a record says is checked before it is believed (its files lie in its own folder, and
 go back only into our models folder); files without a record that can be read are listed all the
-same. Leaves to others: putting things in and out (`trash`).
+same. Leaves to others: putting things in and out (`removing`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from gguf_widgets.core import config
+from gguf_widgets.core.care.fetched import DownloadNote
 from gguf_widgets.core.care.journal import read_json, write_json
 from gguf_widgets.core.care.moves import Move
 from gguf_widgets.core.format import format_bytes, plain_text
@@ -27,13 +28,17 @@ _FILE: Final = "record.json"
 
 
 class StoredFile(msgspec.Struct, frozen=True):
-    """One file: where it was, what it is called in its folder of the trash, its size in bytes."""
+    """One file: where it was, what it is called in its folder of the trash, its size in bytes.
+
+    `note` is what is known of its download.
+    """
 
     original: str
     stored: str
     kind: str
     size: int
     link: str | None = None
+    note: DownloadNote | None = None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +111,16 @@ class TrashEntry:
             "removed_at": self.removed_at,
             "size_bytes": self.size_bytes,
             "original": None if self.original is None else str(self.original),
-            "files": [msgspec.to_builtins(file) for file in self.files],
+            "files": [
+                {
+                    "original": file.original,
+                    "stored": file.stored,
+                    "kind": file.kind,
+                    "size": file.size,
+                    "link": file.link,
+                }
+                for file in self.files
+            ],
             "num_missing": self.num_missing,
             "folder": str(self.folder),
             "is_link": self.is_link,

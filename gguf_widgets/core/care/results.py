@@ -1,7 +1,7 @@
 """What came of removing, restoring and emptying, for Python, JSON and a person.
 
 Promises: plain data; as text, a few full sentences that say where things are now and how to undo
-it. Leaves to others: doing it (`trash`).
+it. Leaves to others: doing it (`removing`).
 """
 
 from __future__ import annotations

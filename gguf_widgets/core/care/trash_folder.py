@@ -2,7 +2,7 @@
 
 Promises: whatever a process that was killed has left half done is put right by whoever looks next,
 with the lock held (`journal.locked`); nothing is deleted but what was asked to be. Leaves to
-others: putting models in and out (`trash`), what one folder in it says of itself (`records`).
+others: putting models in and out (`removing`), what one folder in it says of itself (`records`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from gguf_widgets.core.care.journal import heal_renames, trash_dir
-from gguf_widgets.core.care.moves import PART_ENDING, failed, undo
+from gguf_widgets.core import config
+from gguf_widgets.core.care.journal import heal_renames
+from gguf_widgets.core.care.moves import PART_ENDING, Move, failed, undo
+from gguf_widgets.core.care.ownership import owner_of
 from gguf_widgets.core.care.records import (
     TrashEntry,
     entry_of,
@@ -42,8 +44,9 @@ def heal(folder: Path) -> None:
                 if entry is not None:
                     delete(entry)
         elif record is not None and record.state in ("removing", "restoring"):
-            undo(record.moves, target_is_ours=record.state == "removing")
-            for target_folder in {Path(move.target).parent for move in record.moves}:
+            moves = [move for move in record.moves if _is_believable(move, place)]
+            undo(moves, target_is_ours=record.state == "removing")
+            for target_folder in {Path(move.target).parent for move in moves}:
                 _sweep(target_folder)
             # What could not be put back (its name has been taken meanwhile) stays in the trash.
             if entry_of(place, record) is not None:
@@ -140,6 +143,16 @@ def delete(entry: TrashEntry) -> None:
     _clear(entry.folder)
 
 
+def _is_believable(move: Move, place: Path) -> bool:
+    """Say whether a move is between a folder of the trash and our models folder.
+
+    A record is only a file, and what it says is done to whatever files it names.
+    """
+    sides = [Path(move.source), Path(move.target)]
+    outside = [path for path in sides if path.parent != place]
+    return len(outside) == 1 and all(owner_of(path).is_ours for path in outside)
+
+
 def _clear(place: Path) -> None:
     """Remove a folder of the trash that has no model in it any more."""
     _sweep(place)
@@ -157,7 +170,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _is_in_trash(folder: Path) -> bool:
-    return trash_dir() in (folder, folder.parent)
+    return config.trash_dir() in (folder, folder.parent)
 
 
 def _places(folder: Path) -> list[Path]:

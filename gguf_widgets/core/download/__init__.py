@@ -6,11 +6,13 @@ outside the folder it is meant for. Leaves to others: finding what is on this ma
 (`core.library`), loading (`core.manager`).
 
 This is the face of the folder; each file is about one thing: `names`, `repo_files` (which files
-make a model, and which model is meant), `hub` (the only one that imports huggingface_hub), `http`
-(one request), `wanted` and `transfer` (one file), `record` (what is kept of it), `here` (what is
-there already), `remote` (a header read from afar), `whole_model` (all files of one), `from_hub` and
-`from_web` (from a name to a model), `listing`, `leftovers`, `progress`. None of them is called as
-one of the functions below: a module that is imported becomes its package's attribute.
+make a model, and which model is meant), `hub` (the only one that imports huggingface_hub), `found`
+(what it holds), `http` (one request), `wanted`, `transfer` and `refusals` (one file), `record`
+(what is kept of it), `here` (what is there already), `remote` (a header read from afar),
+`whole_model` (all files of one), `from_hub` and `from_web` (from a name to a model), `listing`,
+`leftovers`, `progress`; `looking`, `queue`, `tasks`, `jobs` and `left` (several downloads, as a
+page shows them). None of them is called as one of the functions below: a module that is imported
+becomes its package's attribute.
 
 Examples
 --------
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from gguf_widgets.core.config import models_dir
 from gguf_widgets.core.download.http import Patience
@@ -60,33 +62,25 @@ __all__ = [
 ]
 
 
-def fetch(
-    name: str,
-    *,
-    to: str | os.PathLike[str] | None = None,
-    revision: str | None = None,
-    sha256: str | None = None,
-    newer: Newer = "tell",
-    on_progress: OnProgress | None = None,
-    on_note: OnNote | None = None,
-    cancel: Cancel | None = None,
-    patience: Patience | None = None,
-) -> Path:
+class _Options(TypedDict, total=False):
+    """What may be said beside a model's name; `download` has what each means."""
+
+    to: str | os.PathLike[str] | None
+    revision: str | None
+    sha256: str | None
+    newer: Newer
+    on_progress: OnProgress | None
+    on_note: OnNote | None
+    cancel: Cancel | None
+    patience: Patience | None
+
+
+def fetch(name: str, **options: Unpack[_Options]) -> Path:
     """Have a model on this machine, and return its file (of a split model its first part).
 
-    The same as `download`, for whoever needs only the path.
+    The same as `download`, with the same options, for whoever needs only the path.
     """
-    return download(
-        name,
-        to=to,
-        revision=revision,
-        sha256=sha256,
-        newer=newer,
-        on_progress=on_progress,
-        on_note=on_note,
-        cancel=cancel,
-        patience=patience,
-    ).path
+    return download(name, **options).path
 
 
 def download(

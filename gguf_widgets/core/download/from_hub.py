@@ -16,6 +16,7 @@ The price is a second copy when another program fetches the same model later.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -25,7 +26,13 @@ from typing import Final, Literal
 
 from gguf_widgets.core.config import expanded, models_dir
 from gguf_widgets.core.download import hub
-from gguf_widgets.core.download.here import cached_model, model_in, one_at_a_time, state_of
+from gguf_widgets.core.download.here import (
+    cached_model,
+    followed,
+    model_in,
+    one_at_a_time,
+    state_of,
+)
 from gguf_widgets.core.download.http import Patience
 from gguf_widgets.core.download.names import HubName, local_path
 from gguf_widgets.core.download.progress import Job
@@ -40,6 +47,7 @@ from gguf_widgets.core.errors import (
     MissingDependencyError,
     ModelFileError,
 )
+from gguf_widgets.core.file_names import clean_folder_name, same_name
 from gguf_widgets.core.format import plain_text
 from gguf_widgets.core.gguf import read_header
 from gguf_widgets.core.gguf_tables import FILE_TYPES
@@ -99,7 +107,7 @@ def fetch_from_hub(
     patience: Patience,
 ) -> Fetched:
     """Get a model of the hub; see `gguf_widgets.core.download.download`."""
-    folder = expanded(to) if to is not None else models_dir().joinpath(*name.repo.split("/"))
+    folder = expanded(to) if to is not None else _folder_of(name.repo)
     if newer == "ignore" and revision is None and sha256 is None:
         found = _found_here(name, folder, job, exact=True, own_only=to is not None)
         if found is not None:
@@ -117,9 +125,12 @@ def fetch_from_hub(
         return found
     name = name._replace(repo=repo.name)
     if to is None:
-        folder = models_dir().joinpath(*repo.name.split("/"))
-    for path in repo.left_out:
-        job.note(f'"{path}" is left out: its name could lead out of the models folder.')
+        folder = _folder_of(repo.name)
+    if repo.left_out:
+        names = ", ".join(f'"{path}"' for path in repo.left_out[:5])
+        num_more = len(repo.left_out) - 5
+        more = f", and so are {num_more:,} more" if num_more > 0 else ""
+        job.note(f"{names} is left out{more}: such a name could lead out of the models folder.")
     model, why = choose(repo.models, name)
     if why:
         job.note(why)
@@ -129,6 +140,7 @@ def fetch_from_hub(
         job.note("It is in the cache that other programs use, too, so nothing was fetched.")
         return _in_cache(name, repo, model, in_cache, folder, job, patience)
     wanted, places = _plan(repo, model.all_files, folder, flat=to is not None)
+    places = followed(wanted, places, len(model.files))
     exact = sha256 is not None or revision is not None
     origin, received, records = get_files(
         wanted,
@@ -138,7 +150,11 @@ def fetch_from_hub(
         job=job,
         patience=patience,
         refuse_other=functools.partial(
-            _refuse_other, name.repo, own_only=to is not None, exact=exact and newer != "get"
+            _refuse_other,
+            name.repo,
+            # What was not fetched from there is not replaced, even where it has that name.
+            own_only=to is not None or newer == "get",
+            exact=exact and newer != "get",
         ),
     )
     _compare_quant(model, places[0].final, job)
@@ -158,9 +174,25 @@ def fetch_from_hub(
 
 def find_of_hub(name: HubName) -> Path | None:
     """Return a model's file if it is on this machine; nothing is asked of the network."""
-    folder = models_dir().joinpath(*name.repo.split("/"))
+    folder = _folder_of(name.repo)
     found = _found_here(name, folder, Job(), exact=True, own_only=False)
     return None if found is None else found.path
+
+
+def _folder_of(repo: str) -> Path:
+    """Return the folder for a repository's models, under names that every system takes.
+
+    The hub does not tell capital letters apart: one that is here in other letters is the one.
+    """
+    folder = models_dir()
+    for part in map(clean_folder_name, repo.split("/")):
+        inside = folder / part
+        if not inside.is_dir():
+            with contextlib.suppress(OSError):
+                alike = [one for one in folder.iterdir() if same_name(one.name) == same_name(part)]
+                inside = alike[0] if len(alike) == 1 else inside
+        folder = inside
+    return folder
 
 
 def _refuse_other(repo: str, _wanted: Wanted, place: Place, *, own_only: bool, exact: bool) -> None:
@@ -172,7 +204,7 @@ def _refuse_other(repo: str, _wanted: Wanted, place: Place, *, own_only: bool, e
         ``problem`` is "name_taken".
     """
     name, folder = plain_text(place.name, 100), plain_text(str(place.final.parent), 200)
-    if own_only and not place.read().name.startswith(f"hf:{repo}/"):
+    if own_only and not place.own().name.casefold().startswith(f"hf:{repo}/".casefold()):
         raise DownloadError(
             f'There is another file called "{name}" in {folder} already. Rename it, or choose '
             "another folder (--to).",
@@ -202,7 +234,7 @@ def _plan(
     for file in files:
         inside = PurePosixPath(file.path).name if flat else file.path
         places.append(Place(folder, local_path(folder, inside)))
-    if len({str(place.final).casefold() for place in places}) < len(places):
+    if len({same_name(str(place.final)) for place in places}) < len(places):
         raise DownloadError(
             f"Two files of {repo.name} would get the same name on this machine, so they cannot be "
             "fetched together.",
@@ -268,7 +300,13 @@ def _in_cache(
         if companion is None:
             wanted, places = _plan(repo, [model.companion], folder, flat=False)
             with one_at_a_time(places, job):
-                if state_of(wanted[0], places[0], job) == "missing":
+                state = state_of(wanted[0], places[0], job)
+                if state == "other":
+                    job.note(
+                        f'Its companion "{plain_text(places[0].name, 100)}" is here in another '
+                        "version, which is used."
+                    )
+                if state == "missing":
                     check_disk(folder, wanted[0].size or 0)
                     job.turn("fetching", file=places[0].name, total_bytes=wanted[0].size)
                     record = transfer(wanted[0], places[0], job, patience=patience)

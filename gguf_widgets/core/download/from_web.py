@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from gguf_widgets.core.config import expanded, models_dir
 from gguf_widgets.core.download.from_hub import Fetched
+from gguf_widgets.core.download.here import followed
 from gguf_widgets.core.download.http import (
     Patience,
     Retries,
@@ -30,17 +31,18 @@ from gguf_widgets.core.download.http import (
     transport_errors,
     web_session,
 )
-from gguf_widgets.core.download.names import UrlName, clean_file_name, local_path
+from gguf_widgets.core.download.names import UrlName, local_path
 from gguf_widgets.core.download.progress import Job
 from gguf_widgets.core.download.record import Checksum, Place, records_in
 from gguf_widgets.core.download.wanted import Wanted
 from gguf_widgets.core.download.whole_model import Newer, get_files
 from gguf_widgets.core.errors import DownloadError, InvalidValueError, ModelFileError
+from gguf_widgets.core.file_names import clean_file_name
 from gguf_widgets.core.format import plain_text
 from gguf_widgets.core.gguf import check_is_model, read_header
 from gguf_widgets.core.gguf_split import split_name
 
-__all__ = ["checked_sha256", "fetch_from_web", "find_of_web"]
+__all__ = ["checked_sha256", "disposition_name", "fetch_from_web", "find_of_web", "parts_at"]
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _MOST_PARTS: Final = 1000
@@ -90,7 +92,7 @@ def fetch_from_web(
         else:
             file_name = _name_by_server(name, source, job, patience)
         wanted, places = [], []
-        for part_name, url in _parts(name, file_name, own_name, sha256):
+        for part_name, url in parts_at(name, file_name, own_name, sha256):
             part = Source(url=url, session=session, shown=source.shown)
             digest = hashlib.sha256(url.encode()).hexdigest()
             checksum = None if sha256 is None else Checksum("sha256", sha256)
@@ -98,6 +100,7 @@ def fetch_from_web(
                 Wanted(part, str(UrlName(url)), f"url:{digest}", size=None, checksum=checksum)
             )
             places.append(Place(folder, local_path(folder, part_name)))
+        places = followed(wanted, places, len(wanted))
         origin, received, records = get_files(
             wanted,
             places,
@@ -147,7 +150,7 @@ def _refuse_other(newer: Newer, wanted: Wanted, place: Place) -> None:
     DownloadError
         ``problem`` is "name_taken".
     """
-    if newer == "get" and place.read().identity == wanted.identity:
+    if newer == "get" and place.own().identity == wanted.identity:
         return
     raise DownloadError(
         f'There is another file called "{plain_text(place.name, 100)}" in '
@@ -158,7 +161,7 @@ def _refuse_other(newer: Newer, wanted: Wanted, place: Place) -> None:
     )
 
 
-def _parts(
+def parts_at(
     name: UrlName, file_name: str, own_name: str, sha256: str | None
 ) -> list[tuple[str, str]]:
     """Return the file name and the address of each part; of a whole model of one.
@@ -198,7 +201,7 @@ def _name_by_server(name: UrlName, source: Source, job: Job, patience: Patience)
             with opened(source, {"range": "bytes=0-0"}, patience, job) as (answer, elsewhere):
                 if not refuse_status(source, answer, elsewhere=elsewhere, retries=retries):
                     continue
-                given = _disposition_name(answer.headers.get("content-disposition", ""))
+                given = disposition_name(answer.headers.get("content-disposition", ""))
                 if given:
                     return clean_file_name(given)
                 return UrlName(str(answer.url)).file_name if elsewhere else name.file_name
@@ -212,7 +215,7 @@ def _name_by_server(name: UrlName, source: Source, job: Job, patience: Patience)
             retries.failed(why, problem="unreachable", cause=error)
 
 
-def _disposition_name(value: str) -> str:
+def disposition_name(value: str) -> str:
     """Return the file name in a Content-Disposition header (RFC 6266); "" if there is none."""
     if not value or len(value) > 4000:
         return ""

@@ -1,8 +1,9 @@
 """What is on this machine already of what is asked for, and one download of it at a time.
 
-Promises: a file counts as there when it is the very one, by its record or by its checksum; a copy
-in the cache that programs share is used where it is; while one program fetches a model, another one
-waits for it. Leaves to others: fetching (`whole_model`).
+Promises: a file counts as there when it is the very one, by its record or by its checksum, also
+under a name that it was given since; a copy in the cache that programs share is used where it is;
+while one program fetches a model, another one waits for it. Leaves to others: fetching
+(`whole_model`).
 """
 
 from __future__ import annotations
@@ -20,14 +21,21 @@ import filelock
 from gguf_widgets.core.config import ensure, runtime_dir
 from gguf_widgets.core.download.names import HubName, local_path
 from gguf_widgets.core.download.progress import Job
-from gguf_widgets.core.download.record import Checksum, Place, Record, disk_error
+from gguf_widgets.core.download.record import (
+    Checksum,
+    Place,
+    Record,
+    disk_error,
+    is_record_of,
+    records_in,
+)
 from gguf_widgets.core.download.repo_files import DEFAULT_QUANT, RepoFile, choose, models_among
 from gguf_widgets.core.download.wanted import Wanted, file_checksum
 from gguf_widgets.core.errors import DownloadError, InvalidValueError, ModelFileError
 from gguf_widgets.core.format import format_duration, plain_text
 from gguf_widgets.core.gguf import check_is_model, read_header
 
-__all__ = ["State", "cached_model", "model_in", "one_at_a_time", "state_of"]
+__all__ = ["State", "cached_model", "followed", "model_in", "one_at_a_time", "state_of"]
 
 State = Literal["missing", "here", "other"]
 
@@ -51,8 +59,9 @@ def state_of(wanted: Wanted, place: Place, job: Job, before: int = 0) -> State:
         return "missing"
     except OSError as error:
         raise disk_error(error, place.final) from error
+    place.keep_record()
     record = place.read()
-    known = record.mtime_ns == status.st_mtime_ns and record.size == status.st_size
+    known = is_record_of(record, status)
     if known and wanted.checksum is None:
         return "here" if record.identity == wanted.identity else "other"
     if known and record.checksum == wanted.checksum:
@@ -95,28 +104,60 @@ def model_in(folder: Path, name: HubName, *, exact: bool, only_recorded: bool) -
         Whether only files count that were fetched from that repository: for a folder that may hold
         others, too.
     """
-    files = []
+    files, paths = [], {}
+    begin = f"hf:{name.repo}/".casefold()  # the hub does not tell capital letters apart
+    recorded = {path: record.name for record, path in records_in(folder)}
     for path in _gguf_files(folder):
-        place = Place(folder, path)
-        if only_recorded and not place.read().name.startswith(f"hf:{name.repo}/"):
+        inside = path.relative_to(folder).as_posix()
+        if recorded.get(path, "").casefold().startswith(begin):
+            # It counts as what it is there: here it may have been given another name since.
+            inside = recorded[path][len(begin) :]
+        elif only_recorded and not Place(folder, path).read().name.casefold().startswith(begin):
             continue
         with contextlib.suppress(OSError):  # gone again
-            files.append(RepoFile(path.relative_to(folder).as_posix(), path.stat().st_size))
+            files.append(RepoFile(inside, path.stat().st_size))
+            paths[inside] = path
     if name.file is not None:
-        with contextlib.suppress(InvalidValueError):
-            cleaned = local_path(folder, name.file).relative_to(folder).as_posix()
-            if only_recorded:
-                cleaned = cleaned.rpartition("/")[2]
-            name = HubName(name.repo, None, cleaned)
+        if name.file not in paths:
+            with contextlib.suppress(InvalidValueError):
+                cleaned = local_path(folder, name.file).relative_to(folder).as_posix()
+                if only_recorded:
+                    cleaned = cleaned.rpartition("/")[2]
+                name = HubName(name.repo, None, cleaned)
     elif exact and name.quant is None:
         name = HubName(name.repo, DEFAULT_QUANT)
     try:
         model, _ = choose(models_among(files), name)
-        header = read_header(folder / model.path)
+        header = read_header(paths[model.path])
         check_is_model(header)
     except (DownloadError, ModelFileError):
         return []
-    return [folder / file.path for file in model.all_files]
+    return [paths[file.path] for file in model.all_files]
+
+
+def followed(wanted: Sequence[Wanted], places: Sequence[Place], num_parts: int) -> list[Place]:
+    """Return where files are now that were fetched and renamed since; else where they go.
+
+    Parameters
+    ----------
+    wanted : sequence of Wanted
+    places : sequence of Place
+        Where they go by their own names.
+    num_parts : int
+        The first so many are one model, and are followed together or not at all.
+    """
+    folder = places[0].folder
+    now: dict[tuple[str, str], list[Path]] = {}
+    for record, path in records_in(folder):
+        now.setdefault(_who(record, record.file), []).append(path)
+    found = []
+    for one, place in zip(wanted, places, strict=True):
+        paths = now.get(_who(one, place.name), [])
+        here = not paths or place.final in paths
+        found.append(place if here else Place(folder, paths[0]))
+    if any(new is old for new, old in zip(found[:num_parts], places, strict=False)):
+        found[:num_parts] = places[:num_parts]
+    return found
 
 
 def cached_model(folder: Path, files: Sequence[RepoFile]) -> list[Path]:
@@ -189,12 +230,36 @@ def one_at_a_time(places: Sequence[Place], job: Job, *, wait: bool = True) -> It
                 )
             job.turn("waiting", file=first.name)
             job.sleep(0.2)
+        except NotImplementedError as error:
+            raise DownloadError(
+                f"The disk of {plain_text(str(folder), 200)} cannot keep two programs apart (it "
+                "has no file locks), so nothing is fetched. Set GGUF_WIDGETS_HOME to a folder on "
+                "another disk.",
+                problem="disk",
+                path=str(folder),
+            ) from error
         except OSError as error:
             raise disk_error(error, first) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _who(file: Wanted | Record, called: str) -> tuple[str, str]:
+    """Return what all versions of a file have in common, and no other file has.
+
+    Parameters
+    ----------
+    file : Wanted or Record
+    called : str
+        What it is called at its source.
+    """
+    # An address is kept without its query, which may hold a secret and may mean another file; and
+    # one address may lead to files of several names, by and by.
+    if file.identity.startswith("url:"):
+        return file.identity, called
+    return file.name, ""
 
 
 def _same_kind(record: Record, checksum: Checksum) -> bool:

@@ -9,17 +9,17 @@ bytes (`transfer`).
 
 from __future__ import annotations
 
-import dataclasses
-import html
+import datetime as dt
 import itertools
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from gguf_widgets.core.download.found import Found, FoundList, Repo
 from gguf_widgets.core.download.http import (
     INSTALL_LINE,
     Patience,
@@ -33,14 +33,14 @@ from gguf_widgets.core.download.http import (
 from gguf_widgets.core.download.names import HubName, UrlName, local_path
 from gguf_widgets.core.download.progress import Job
 from gguf_widgets.core.download.record import Checksum
-from gguf_widgets.core.download.repo_files import RepoFile, RepoModel, models_among
+from gguf_widgets.core.download.repo_files import RepoFile, models_among
 from gguf_widgets.core.download.wanted import Wanted
 from gguf_widgets.core.errors import (
     DownloadError,
     InvalidValueError,
     MissingDependencyError,
 )
-from gguf_widgets.core.format import format_bytes, format_count, format_duration, plain_text
+from gguf_widgets.core.format import format_duration, plain_text
 
 __all__ = ["Found", "FoundList", "Repo", "cached_folder", "hub_name", "repo", "search", "wanted"]
 
@@ -57,106 +57,6 @@ _first_session = threading.Lock()
 Result = TypeVar("Result")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Repo:
-    """A repository at one moment.
-
-    Attributes
-    ----------
-    name : str
-        "owner/repo".
-    revision : str
-        The commit, so that nothing changes between looking and fetching.
-    license : str
-        As its maker says; "" if nothing is said.
-    gated : bool
-        Whether one has to accept conditions first.
-    models : tuple of RepoModel
-        The smallest first.
-    left_out : tuple of str
-        Files whose names could lead out of a folder, so they are not fetched.
-    """
-
-    name: str
-    revision: str
-    license: str
-    gated: bool
-    models: tuple[RepoModel, ...]
-    left_out: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        head = f"{self.name}, licence {self.license or 'not stated'}, revision {self.revision[:8]}"
-        head += ", conditions to be accepted" if self.gated else ""
-        rows = [("Version", "Size", "Files", "Sees or hears", "Fits", "Name")]
-        words = {"yes": "yes", "with_settings": "with smaller settings", "no": "no"}
-        for model in self.models:
-            fits = "" if model.fit is None else words[model.fit.verdict]
-            if model.fit is not None and model.fit.judged_by == "size":
-                fits += " (by its size)"
-            if not model.complete:
-                fits = "a part is missing"
-            rows.append(
-                (
-                    model.quantization or "?",
-                    format_bytes(model.total_bytes),
-                    str(len(model.files)),
-                    "yes" if model.companion else "",
-                    fits,
-                    plain_text(model.path, 100),
-                )
-            )
-        return f"{head}\n{_table(rows)}"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Found:
-    """A repository that a search found.
-
-    Attributes
-    ----------
-    name : str
-        "owner/repo"; with "hf:" before it, what `fetch` takes.
-    downloads, likes : int or None
-    license : str
-    gated : bool
-    """
-
-    name: str
-    downloads: int | None
-    likes: int | None
-    license: str
-    gated: bool
-
-
-class FoundList(list[Found]):
-    """What a search found, as a list that shows itself as a table."""
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        return [
-            ("Repository", "Downloads", "Likes", "Licence", "Conditions"),
-            *(
-                (
-                    f"hf:{one.name}",
-                    "" if one.downloads is None else format_count(one.downloads),
-                    "" if one.likes is None else format_count(one.likes),
-                    one.license,
-                    "to be accepted" if one.gated else "",
-                )
-                for one in self
-            ),
-        ]
-
-    def __repr__(self) -> str:
-        return _table(self._rows()) if self else "Nothing was found."
-
-    def _repr_html_(self) -> str:
-        head, *body = self._rows()
-        lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in body]
-        heads = "".join(f"<th>{cell}</th>" for cell in head)
-        rows = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-
-
 def search(words: str, *, limit: int, patience: Patience, job: Job) -> FoundList:
     """Return repositories that hold GGUF files, the most downloaded first.
 
@@ -169,16 +69,27 @@ def search(words: str, *, limit: int, patience: Patience, job: Job) -> FoundList
             f"limit is {limit}; it must be from 1 to {_MOST_FOUND}.", value=limit
         )
     hub = _library()
-    api = _api(hub)
+    _api(hub)
+    params: dict[str, Any] = {
+        "filter": "gguf",
+        "sort": "downloads",
+        "limit": limit,
+        "expand": ["downloads", "likes", "gated", "tags", "lastModified"],
+    }
+    if words.strip():
+        params["search"] = words.strip()
 
     def ask() -> FoundList:
-        found = api.list_models(
-            search=words.strip() or None,
-            filter="gguf",
-            sort="downloads",
-            limit=limit,
-            expand=["downloads", "likes", "gated", "tags"],
+        # As HfApi.list_models asks. That one waits for as long as a busy hub says, many minutes,
+        # and cannot be stopped (`http_backoff` in its ``utils/_http.py``, as of 2.4).
+        answer = hub.get_session().get(
+            f"{hub.constants.ENDPOINT}/api/models",
+            params=params,
+            headers=hub.utils.build_hf_headers(**_us()),
+            timeout=patience.read_s,
         )
+        hub.utils.hf_raise_for_status(answer)
+        found = [hub.ModelInfo(**one) for one in answer.json()]
         return FoundList(
             Found(
                 name=plain_text(str(one.id), 120),
@@ -186,6 +97,7 @@ def search(words: str, *, limit: int, patience: Patience, job: Job) -> FoundList
                 likes=_count(one.likes),
                 license=_license(one),
                 gated=bool(one.gated),
+                updated=_date(one.last_modified),
             )
             for one in itertools.islice(found, limit)
         )
@@ -483,9 +395,5 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+def _date(value: Any) -> dt.datetime | None:
+    return value if isinstance(value, dt.datetime) and value.tzinfo is not None else None

@@ -50,7 +50,7 @@ def unfinished_in(folder: Path) -> list[Unfinished]:
     """Return what was begun in a folder and below, and not finished."""
     found = []
     for place in _places(folder):
-        record = place.read()
+        record = place.read_arriving()
         found.append(
             Unfinished(
                 name=record.name or str(place.final),

@@ -1,9 +1,9 @@
 """What a person writes to name a model elsewhere, and what its file is called here.
 
 Promises: every name is taken apart in this one place, and one that cannot be is refused with the
-reason; a name from outside (a web address, a header, a repository) becomes a file name that every
-system takes and that cannot lead out of its folder. Leaves to others: whether there is such a model
-(`hub`, `transfer`).
+reason; a path in a repository becomes one that every system takes and that cannot lead out of its
+folder. Leaves to others: what a file may be called (`core.file_names`), whether there is such a
+model (`hub`, `transfer`).
 
 ====================================  =========================================================
 ``hf:owner/repo``                     the version of a model that suits most people (`repo_files`)
@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from gguf_widgets.core.errors import InvalidValueError
-from gguf_widgets.core.file_names import FORBIDDEN, MAX_NAME_BYTES, PART_TAIL, mark_device
+from gguf_widgets.core.file_names import clean_file_name, clean_folder_name
 from gguf_widgets.core.format import plain_text
 
 __all__ = [
@@ -142,30 +141,6 @@ def host_is_loopback(host: str) -> bool:
         return False
 
 
-def clean_file_name(name: str) -> str:
-    r"""Turn a name from outside into one for a model file on any system.
-
-    What stands before the last slash or backslash is dropped, and so are control characters and
-    marks that cannot be seen; what Windows forbids becomes "_"; a name that means a device there
-    gets a "_" in front; a long one is cut, its ending and its part number kept; the ending is
-    ".gguf".
-
-    Examples
-    --------
-    >>> clean_file_name("../../x.gguf"), clean_file_name("CON"), clean_file_name("a:b?.GGUF")
-    ('x.gguf', '_CON.gguf', 'a_b_.gguf')
-    """
-    last = re.split(r"[/\\]", name[-4 * _LONGEST_NAME :])[-1]
-    stem = _clean_segment(last)
-    if stem.lower().endswith(".gguf"):
-        stem = stem[:-5]
-    stem = stem.strip(" .")
-    part = PART_TAIL.search(stem)
-    ending = part[0] if part else ""
-    stem = stem[: len(stem) - len(ending)]
-    return f"{mark_device(_cut(stem, MAX_NAME_BYTES) or 'model')}{ending}.gguf"
-
-
 def local_path(folder: Path, repo_path: str) -> Path:
     """Return where a repository's file goes below `folder`.
 
@@ -179,7 +154,7 @@ def local_path(folder: Path, repo_path: str) -> Path:
         raise _bad_path(repo_path)
     if any("\\" in part or ":" in part or not part.isprintable() for part in parts):
         raise _bad_path(repo_path)
-    folders = [mark_device(_cut(_clean_segment(part), MAX_NAME_BYTES)) for part in parts[:-1]]
+    folders = [clean_folder_name(part) for part in parts[:-1]]
     if not all(folders):
         raise _bad_path(repo_path)
     return folder.joinpath(*folders, clean_file_name(parts[-1]))
@@ -263,13 +238,3 @@ def _bad_path(path: str) -> InvalidValueError:
         "fetched.",
         value=plain_text(path, 120),
     )
-
-
-def _clean_segment(text: str) -> str:
-    normal = unicodedata.normalize("NFC", text)
-    seen = "".join(c for c in normal if unicodedata.category(c)[0] != "C")
-    return re.sub(r"\s+", " ", FORBIDDEN.sub("_", seen)).strip(" .")
-
-
-def _cut(text: str, num_bytes: int) -> str:
-    return text.encode("utf-8", "ignore")[:num_bytes].decode("utf-8", "ignore").strip(" .")

@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal
@@ -33,7 +34,6 @@ from gguf_widgets.core.download.http import (
     refuse_status,
     transport_errors,
 )
-from gguf_widgets.core.download.names import clean_file_name
 from gguf_widgets.core.download.progress import Job
 from gguf_widgets.core.download.wanted import Wanted
 from gguf_widgets.core.errors import (
@@ -43,6 +43,7 @@ from gguf_widgets.core.errors import (
     ModelFileError,
     NotEnoughMemoryError,
 )
+from gguf_widgets.core.file_names import clean_file_name
 from gguf_widgets.core.format import format_bytes
 from gguf_widgets.core.gguf import GgufHeader, check_is_model, read_header
 
@@ -55,6 +56,8 @@ __all__ = ["Fit", "Machine", "fit_by_size", "fit_of", "remote_header", "scaled"]
 _FIRST: Final = 2 << 20
 _MOST: Final = 64 << 20
 _MOST_PARTS: Final = 24
+# On a slower line than some 300 kbit/s the size alone has to do.
+_LONGEST_S: Final = 60.0
 _SMALL: Final = 64 << 20  # on Windows: a file this large is no burden on the disk
 # What a model takes beyond its weights, where nothing but its size is known.
 _BEYOND: Final = 1.15
@@ -75,6 +78,9 @@ class Fit:
     sentence : str
     judged_by : {"header", "scaled", "size"}
         Its own header; the header of another version of the same model; its size alone.
+    n_ctx : int or None
+        The context with which it fits, where that is shorter than usual and nothing else has to be
+        changed.
     """
 
     verdict: Literal["yes", "with_settings", "no"]
@@ -82,6 +88,7 @@ class Fit:
     free_bytes: int
     sentence: str
     judged_by: Literal["header", "scaled", "size"]
+    n_ctx: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,14 +150,16 @@ def fit_of(
         if error.details.get("options"):
             verdict = "with_settings"
         needed = int(error.details.get("needed_bytes", 0))
-        return Fit(verdict, needed, everywhere, error.message, judged_by)
+        n_ctx = error.details.get("fitting_n_ctx")
+        return Fit(verdict, needed, everywhere, error.message, judged_by, n_ctx)
     usual, _ = fit.choose_settings(header, free_bytes=_PLENTY, gpus=cards)
     if (chosen.n_ctx or 0) < (usual.n_ctx or 0):
         sentence = (
             f"It fits with a context of {chosen.n_ctx:,} tokens: {format_bytes(need.total_bytes)}"
             f" of the {format_bytes(everywhere)} that are free."
         )
-        return Fit("with_settings", need.total_bytes, everywhere, sentence, judged_by)
+        needed = need.total_bytes
+        return Fit("with_settings", needed, everywhere, sentence, judged_by, chosen.n_ctx)
     sentence = (
         f"It fits: it needs {format_bytes(need.total_bytes)} and {format_bytes(everywhere)} is "
         "free."
@@ -194,7 +203,8 @@ def remote_header(
     Yields
     ------
     GgufHeader or None
-        None where it cannot be had: no room for it, too many parts, a header that is too long.
+        None where it cannot be had: no room for it, too many parts, a header that is too long, a
+        server that is too slow.
 
     Raises
     ------
@@ -225,11 +235,14 @@ def _read(
     paths = [folder / clean_file_name(PurePosixPath(path).name) for path, _ in parts]
     there = [0] * len(parts)
     length = _FIRST
+    until = time.monotonic() + _LONGEST_S
     while True:
         for index, (path, (_, wanted)) in enumerate(zip(paths, parts, strict=True)):
             size = wanted.size or 0
             if there[index] < min(length, size):
-                data = _beginning(wanted, min(length, size), job, patience)
+                data = _beginning(wanted, min(length, size), until, job, patience)
+                if data is None:
+                    return None
                 try:
                     with path.open("wb") as file:
                         file.write(data)
@@ -267,14 +280,16 @@ def _is_inside(header: GgufHeader, there: Sequence[int]) -> bool:
     return all(begin <= have for begin, have in zip(begins, there, strict=True))
 
 
-def _beginning(wanted: Wanted, length: int, job: Job, patience: Patience) -> bytes:
-    """Fetch the first bytes of a file."""
+def _beginning(
+    wanted: Wanted, length: int, until: float, job: Job, patience: Patience
+) -> bytes | None:
+    """Fetch the first bytes of a file; None if there is no more time for it."""
     retries = Retries(patience, job, wanted.source.shown)
     errors = transport_errors()
-    while True:
+    while time.monotonic() < until:
         job.check()
         try:
-            data = _ask(wanted, length, job, patience, retries)
+            data = _ask(wanted, length, until, job, patience, retries)
             if data is not None:
                 return data
         except bad_address_errors() as error:
@@ -287,10 +302,11 @@ def _beginning(wanted: Wanted, length: int, job: Job, patience: Patience) -> byt
                     f"{wanted.source.shown} {why}.", problem="unreachable"
                 ) from error
             retries.failed(why, problem="unreachable", cause=error)
+    return None
 
 
 def _ask(
-    wanted: Wanted, length: int, job: Job, patience: Patience, retries: Retries
+    wanted: Wanted, length: int, until: float, job: Job, patience: Patience, retries: Retries
 ) -> bytes | None:
     headers = {"range": f"bytes=0-{length - 1}"}
     with opened(wanted.source, headers, patience, job) as (answer, elsewhere):
@@ -302,5 +318,7 @@ def _ask(
             data += block
             if len(data) >= length:
                 return bytes(data[:length])
+            if time.monotonic() >= until:
+                return None
     retries.failed("sent less than was asked for", problem="size", cause=None)
     return None

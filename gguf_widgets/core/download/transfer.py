@@ -18,6 +18,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final
 
@@ -35,21 +37,37 @@ from gguf_widgets.core.download.http import (
     transport_errors,
 )
 from gguf_widgets.core.download.progress import Job
-from gguf_widgets.core.download.record import Checksum, Place, Record, disk_error
+from gguf_widgets.core.download.record import (
+    LEFT_FREE_BYTES,
+    Checksum,
+    Place,
+    Record,
+    boot_id,
+    disk_error,
+    no_space,
+    was_written_since_the_start,
+)
+from gguf_widgets.core.download.refusals import (
+    not_gguf,
+    wrong_answer,
+    wrong_checksum,
+    wrong_size,
+)
 from gguf_widgets.core.download.wanted import Hashes, Wanted
-from gguf_widgets.core.errors import DownloadError, NotGgufError
-from gguf_widgets.core.format import format_bytes, plain_text
+from gguf_widgets.core.errors import DownloadError
 
 __all__ = ["transfer"]
 
 _BLOCK: Final = 1 << 20
 _SYNC_EVERY: Final = 1 << 28
+# The disk is looked at so often: others use it, too, and a server may send without an end.
+_LOOK_EVERY: Final = 1 << 26
+# With less than `_PROGRESS` in so long a time a server is as good as silent.
+_TOO_SLOW_S: Final = 600.0
 # With less than this between two failures, a server that cuts every answer short would never end.
 _PROGRESS: Final = 1 << 16
 # One answer may be refused above some 50 GB by the networks that deliver the hub's files.
 _LONGEST_ANSWER: Final = 32 << 30
-# The time of the machine's start, as it is counted, moves a little when its clock is set.
-_SAME_START_S: Final = 5.0
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.IGNORECASE)
 _CONTENT_NONE: Final = re.compile(r"bytes \*/(\d{1,19})", re.IGNORECASE)
 _WHOLE_NUMBER: Final = re.compile(r"\d{1,19}")
@@ -128,12 +146,14 @@ class _Transfer:
                     )
                     self._fetch_all(file)
                 if not self._hashes.agrees():
-                    raise self._wrong_checksum()
+                    raise wrong_checksum(
+                        self._place.name, self._wanted.checksum, self._hashes.sha256
+                    )
                 file.flush()
                 os.fsync(file.fileno())
             checksum = self._wanted.checksum or Checksum("sha256", self._hashes.sha256)
             record = msgspec.structs.replace(self._record, size=self._have, checksum=checksum)
-            self._place.write(record)
+            self._place.write_arriving(record)
             self._place.part.replace(self._place.whole)
         except OSError as error:
             raise disk_error(error, self._place.final) from error
@@ -168,7 +188,7 @@ class _Transfer:
 
     def _take_up(self, file: BinaryIO) -> None:
         """Count what has arrived earlier, as far as it is of the same file."""
-        record = self._place.read()
+        record = self._place.read_arriving()
         size = os.fstat(file.fileno()).st_size
         if size and record.identity != self._wanted.identity:
             size = 0
@@ -181,7 +201,7 @@ class _Transfer:
                 f'"{self._place.name}" begins anew: its server gives no way to tell whether it is '
                 "still the same file."
             )
-        elif abs(record.boot_time - psutil.boot_time()) > _SAME_START_S:
+        elif not was_written_since_the_start(record):
             # The machine was restarted since. Only what was forced to the disk is sure to be right.
             size = min(size, record.synced_bytes)
         if self._total is None and size:
@@ -199,6 +219,7 @@ class _Transfer:
             revision=self._wanted.revision,
             license=self._wanted.license,
             boot_time=psutil.boot_time(),
+            boot_id=boot_id(),
         )
         if not size:
             return
@@ -234,7 +255,7 @@ class _Transfer:
         os.fsync(file.fileno())
         self._synced = self._have
         self._record = msgspec.structs.replace(self._record, synced_bytes=self._have)
-        self._place.write(self._record)
+        self._place.write_arriving(self._record)
 
     # --- what comes ---
 
@@ -327,6 +348,8 @@ class _Transfer:
             )
             return False
         total = None if match[3] == "*" else int(match[3])
+        if total is not None and total <= self._have:
+            raise self._wrong("says of a part of the file that it lies behind its end")
         changed = self._wanted.checksum is None and not self._same_validators(answer)
         other_size = self._wanted.size is None and None not in (total, self._total)
         if self._have and (changed or (other_size and total != self._total)):
@@ -381,8 +404,8 @@ class _Transfer:
             return
         self._record = msgspec.structs.replace(
             self._record,
-            etag=answer.headers.get("etag", "")[:500],
-            last_modified=answer.headers.get("last-modified", "")[:100],
+            etag=_plain(answer.headers.get("etag", ""), 500),
+            last_modified=_plain(answer.headers.get("last-modified", ""), 100),
             size=self._total,
         )
         self._sync(file)
@@ -390,9 +413,17 @@ class _Transfer:
     def _take(self, file: BinaryIO, answer: Any) -> None:
         """Write the body down as it comes."""
         file.seek(self._have)
+        looked_at, mark, since = self._have, self._have, time.monotonic()
         for block in answer.iter_raw():
+            if self._have - mark >= _PROGRESS:
+                mark, since = self._have, time.monotonic()
+            elif time.monotonic() - since > _TOO_SLOW_S:
+                raise TimeoutError("next to nothing comes")
             if not block:
                 continue
+            if self._have - looked_at >= _LOOK_EVERY:
+                looked_at = self._have
+                self._leave_room()
             if self._total is not None and self._have + len(block) > self._total:
                 raise self._wrong_size(None)
             view = memoryview(block)
@@ -405,6 +436,14 @@ class _Transfer:
             if self._have - self._synced >= _SYNC_EVERY:
                 self._sync(file)
 
+    def _leave_room(self) -> None:
+        """Stop before the disk is full to its last byte, whatever was announced."""
+        folder = self._place.part.parent
+        free = shutil.disk_usage(folder).free
+        if free < LEFT_FREE_BYTES:
+            left = LEFT_FREE_BYTES if self._total is None else self._total - self._have
+            raise no_space(folder.parent, left, free)
+
     def _count(self, block: bytes) -> None:
         self._hashes.add(block)
         self._have += len(block)
@@ -414,49 +453,25 @@ class _Transfer:
 
     def _refuse_other_kinds(self, file: BinaryIO) -> None:
         """Raise unless the first bytes are those of a GGUF file."""
-        from gguf_widgets.core.gguf import read_header
-
         file.seek(0)
         start = file.read(4)
         file.seek(self._have)
-        if start == b"GGUF":
-            return
-        why = f'"{plain_text(self._place.name, 100)}" is not a GGUF model file.'
-        try:
-            read_header(self._place.part)
-        except NotGgufError as error:  # which can often say what it is instead
-            why = error.message.replace(self._place.part.name, self._place.name)
-        raise DownloadError(f"{why} The download was ended at its first bytes.", problem="not_gguf")
+        if start != b"GGUF":
+            raise not_gguf(self._place)
 
     def _wrong(self, why: str) -> DownloadError:
-        return DownloadError(
-            f"{self._wanted.source.shown} {why}. Look for another address.", problem="server"
-        )
+        return wrong_answer(self._wanted.source.shown, why)
 
     def _wrong_size(self, total: int | None) -> DownloadError:
-        announced = format_bytes(self._total or 0)
-        sent = "more than that" if total is None else format_bytes(total)
-        if total is not None and sent == announced:
-            announced, sent = f"{self._total or 0:,} bytes", f"{total:,} bytes"
-        return DownloadError(
-            f'"{plain_text(self._place.name, 100)}" should have {announced}, and '
-            f"{self._wanted.source.shown} sends {sent}. It was not taken; try again later, or "
-            "look for another copy.",
-            problem="size",
-            expected_bytes=self._total,
-            size_bytes=total,
-        )
+        return wrong_size(self._place.name, self._wanted.source.shown, self._total, total)
 
-    def _wrong_checksum(self) -> DownloadError:
-        wanted = self._wanted.checksum
-        return DownloadError(
-            f'"{plain_text(self._place.name, 100)}" arrived whole and is not the file that was '
-            "promised: its checksum is another one. It was changed on its way, or the promise is "
-            "wrong. Nothing of it is kept.",
-            problem="checksum",
-            expected=wanted.value if wanted else None,
-            sha256=self._hashes.sha256,
-        )
+
+def _plain(value: str, limit: int) -> str:
+    """Return what can be sent back in a header; "" if it cannot, as a weak tag would be of no use.
+
+    A server may put any bytes there, and cutting them would make another tag.
+    """
+    return value if len(value) <= limit and value.isascii() and value.isprintable() else ""
 
 
 def _strong(etag: str) -> str:

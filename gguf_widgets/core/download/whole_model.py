@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -16,7 +17,14 @@ from typing import Final, Literal
 from gguf_widgets.core.download.here import State, one_at_a_time, state_of
 from gguf_widgets.core.download.http import Patience
 from gguf_widgets.core.download.progress import Job
-from gguf_widgets.core.download.record import Place, Record, disk_error, no_space
+from gguf_widgets.core.download.record import (
+    LEFT_FREE_BYTES,
+    Place,
+    Record,
+    Seen,
+    disk_error,
+    no_space,
+)
 from gguf_widgets.core.download.remote import Machine, fit_of, remote_header
 from gguf_widgets.core.download.transfer import transfer
 from gguf_widgets.core.download.wanted import Wanted
@@ -28,8 +36,6 @@ __all__ = ["Newer", "check_disk", "get_files", "judge", "remember"]
 
 Newer = Literal["ignore", "tell", "get"]
 
-# Left free on the disk for everybody else.
-_RESERVE: Final = 100_000_000
 # What is smaller than this is sooner fetched than looked at.
 _WORTH_A_LOOK: Final = 16_000_000
 
@@ -108,6 +114,7 @@ class _Getting:
         self._num_parts = num_parts
         self._job = job
         self._patience = patience
+        self._seen: list[Seen | None] = [None] * len(places)
         self._sizes = [one.size or 0 for one in wanted]
         self._known = all(one.size is not None for one in wanted)
 
@@ -121,10 +128,18 @@ class _Getting:
         )
         states = []
         for index, (one, place) in enumerate(zip(self._wanted, self._places, strict=True)):
-            states.append(state_of(one, place, self._job, self._before(index)))
+            states.append(self._state(index))
             if states[-1] == "other" and refuse_other is not None:
                 refuse_other(one, place)
         return states
+
+    def _state(self, index: int) -> State:
+        """Say whether a file is there, and keep in mind which one it is that may be replaced."""
+        place = self._places[index]
+        seen = place.seen()
+        state = state_of(self._wanted[index], place, self._job, self._before(index))
+        self._seen[index] = None if state == "missing" else seen
+        return state
 
     def get(self, needed: list[int], states: Sequence[State]) -> None:
         """Fetch the files that are needed, judge them, and give them their names."""
@@ -148,7 +163,7 @@ class _Getting:
         for index in needed[len(parts) :]:
             # Several models share a companion, so it has a lock of its own.
             with one_at_a_time([self._places[index]], self._job):
-                if state_of(self._wanted[index], self._places[index], self._job) != "here":
+                if self._state(index) != "here":
                     self._settle(index, self._fetch(index))
         self._judge_and_settle(parts, records)
 
@@ -205,14 +220,31 @@ class _Getting:
                 for index in parts:
                     self._places[index].forget()
                 raise
+        self._take_apart(parts)
         for index in reversed(parts):
             self._settle(index, records[index])
         if not all_new:  # only together with those that are here are they a model
             files = [place.final for place in self._places[: self._num_parts]]
             judge([*files, *companions], self._num_parts, self._job)
 
+    def _take_apart(self, parts: Sequence[int]) -> None:
+        """Remove the old file that is replaced last, so that at no moment old and new parts mix.
+
+        A model of which some parts are of another version looks whole and speaks nonsense; one that
+        lacks a part is refused, and asked for again it is put together from what has arrived.
+        """
+        replaced = [index for index in parts if self._seen[index] is not None]
+        if len(parts) < 2 or not replaced:
+            return
+        place = self._places[replaced[0]]
+        try:
+            if place.seen() == self._seen[replaced[0]]:
+                place.final.unlink(missing_ok=True)
+        except OSError as error:
+            raise disk_error(error, place.final) from error
+
     def _settle(self, index: int, record: Record) -> None:
-        self._places[index].settle(record)
+        self._places[index].settle(record, instead_of=self._seen[index])
         remember(self._places[index].final, record)
 
 
@@ -268,13 +300,13 @@ def check_disk(folder: Path, needed_bytes: int) -> None:
         free = shutil.disk_usage(existing).free
     except OSError as error:
         raise disk_error(error, folder / "model.gguf") from error
-    if needed_bytes and needed_bytes + _RESERVE > free:
+    if needed_bytes and needed_bytes + LEFT_FREE_BYTES > free:
         raise no_space(folder, needed_bytes, free)
 
 
 def remember(path: Path, record: Record) -> None:
-    """Let a later check of the file (`core.care`) know what it should come to."""
-    from gguf_widgets.core.care.hashes import remember_hash
+    """Let later checks of the file, and whoever looks for copies, know what it should come to."""
+    from gguf_widgets.core.library.hashes import remember_hash
 
     checksum = record.checksum
     if checksum is not None and checksum.kind == "sha256":
@@ -288,8 +320,13 @@ def _size_known(place: Place, job: Job, more_bytes: int) -> None:
 
 def _whole(wanted: Wanted, place: Place) -> Record | None:
     """Return the record of a file that arrived earlier and waits for the other parts."""
-    record = place.read()
-    if not place.whole.is_file() or record.identity != wanted.identity:
-        place.whole.unlink(missing_ok=True)
+    record = place.read_arriving()
+    try:
+        status = place.whole.lstat()
+    except FileNotFoundError:
         return None
-    return record if place.whole.stat().st_size == record.size else None
+    is_it = stat.S_ISREG(status.st_mode) and status.st_size == record.size
+    if is_it and record.identity == wanted.identity:
+        return record
+    place.whole.unlink(missing_ok=True)
+    return None

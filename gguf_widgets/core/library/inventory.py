@@ -30,6 +30,7 @@ from gguf_widgets.core.library.cache import HEADERS, identities
 from gguf_widgets.core.library.duplicates import with_duplicates
 from gguf_widgets.core.library.entry import ModelEntry
 from gguf_widgets.core.library.facts import CAPABILITIES, Facts
+from gguf_widgets.core.library.folders import BESIDE
 from gguf_widgets.core.library.hashes import Hashes, joined_sha256
 from gguf_widgets.core.library.hugging_face import named_sha256
 from gguf_widgets.core.library.items import FoundFile, Source
@@ -53,8 +54,8 @@ class ModelLibrary:
     ----------
     folders : path-like or iterable of path-like, optional
         Look here and nowhere else. Default: our models folder, the folders that were added
-        (`add_folder`), those of ``GGUF_WIDGETS_MODELS``, and the programs of `sources`, all
-        asked for again each time.
+        (`add_folder`), those of ``GGUF_WIDGETS_MODELS``, the programs of `sources`, and the single
+        files that were added (`folders.add_file`), all asked for again each time.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class ModelLibrary:
         machine, hashes, used = Machine(), Hashes(), last_uses()
         entries = []
         for name, found in named:
-            if id(found) in paired:
+            if id(found) in paired or found.program == BESIDE:
                 continue
             about = facts.get(found.path, Facts())
             own = [file.path for file in projectors.get(id(found), [])]
@@ -106,7 +107,7 @@ class ModelLibrary:
                     capabilities=_capabilities(about, [facts[path] for path in own[:1]]),
                     mmproj=own[0] if own else None,
                     mmproj_others=tuple(own[1:]),
-                    places=tuple(found.places),
+                    places=tuple(place for place in found.places if place.program != BESIDE),
                     last_used=used.get(str(found.path)),
                     known_sha256=_known_sha256(found, about, hashes),
                     fingerprint=about.fingerprint,
@@ -138,7 +139,7 @@ class ModelLibrary:
                 return _fetched_before(text)
             if text == DEMO_NAME:  # always the first of its name, so nothing needs to be found
                 return _demo().path
-            named = self._named()
+            named = [(name, found) for name, found in self._named() if found.program != BESIDE]
             for name, found in named:
                 if name == text:
                     return found.path

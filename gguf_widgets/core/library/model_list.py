@@ -209,7 +209,17 @@ class ModelList(list[ModelEntry]):
                     "sha256": entry.known_sha256,
                 }
             )
-        frame = pd.DataFrame(rows, columns=columns)
+        # A path need not be text that can be encoded, which pandas' type for texts (with pyarrow)
+        # does not take: these stay Python's own.
+        as_they_are = ("path", "mmproj")
+        frame = pd.DataFrame(
+            {
+                name: pd.Series(
+                    [row[name] for row in rows], dtype="object" if name in as_they_are else None
+                )
+                for name in columns
+            }
+        )
         frame["last_used"] = pd.to_datetime(frame["last_used"], utc=True)
         return frame
 

@@ -16,7 +16,6 @@ import errno
 import json
 import logging
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -25,6 +24,7 @@ import filelock
 import msgspec
 
 from gguf_widgets.core import config
+from gguf_widgets.core.plain_files import read_bounded
 
 __all__ = ["SmallFile", "read_bounded", "read_json"]
 
@@ -35,29 +35,6 @@ _LOCK_S: Final = 2.0
 _BROKEN: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 Content = TypeVar("Content", bound=msgspec.Struct)
-
-
-def read_bounded(path: Path, limit: int) -> bytes:
-    """Return what is in a plain file of at most `limit` bytes.
-
-    Raises
-    ------
-    OSError
-        It cannot be read, is no plain file, or is longer.
-    """
-    # Not Path.open: a named pipe must not make us wait for whoever writes to it.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(path, flags)
-    except ValueError as error:  # a zero byte in the name
-        raise OSError(errno.EINVAL, "it is no file name") from error
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a plain file")
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise OSError(errno.EFBIG, f"it is longer than {limit:,} bytes")
-    return data
 
 
 def read_json(path: Path, limit: int) -> dict[str, Any]:
@@ -114,7 +91,7 @@ class SmallFile(Generic[Content]):
     @property
     def path(self) -> Path:
         """Where it is; asked for again each time, because the data folder may be moved."""
-        return config.data_dir() / "library" / self._name
+        return config.library_dir() / self._name
 
     def state(self) -> tuple[str, int, int, int] | None:
         """Return what changes whenever the file does; None if there is none."""
@@ -172,14 +149,18 @@ class SmallFile(Generic[Content]):
                 _replace(path, data)
         except filelock.Timeout as error:
             raise OSError(errno.EAGAIN, "another program is writing it", str(path)) from error
+        except NotImplementedError as error:
+            raise OSError(errno.ENOLCK, "its disk has no file locks", str(path)) from error
         return content
 
-    def try_update(self, change: Callable[[Content], Content]) -> None:
-        """As `update`, for what may be lost: a failure is logged and no more."""
+    def try_update(self, change: Callable[[Content], Content]) -> bool:
+        """As `update`, for what may be lost: a failure is logged; return whether there was none."""
         try:
             self.update(change)
         except OSError as error:
             _log.warning("%s could not be written: %s", self.path, error)
+            return False
+        return True
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -17,6 +17,7 @@ jan             Jan                           `jan`
 gpt4all         GPT4All                       `gpt4all`
 koboldcpp       KoboldCpp                     `koboldcpp`
 textgen         text-generation-webui         `textgen`
+file            added files                   `folders`: single files that were added
 ==============  ============================  =================================================
 
 ``GGUF_WIDGETS_SOURCES`` limits the programs: their keys, separated by commas, or "none".
@@ -60,6 +61,7 @@ TITLES: Final[dict[str, str]] = {
     "own": "models folder",
     "folder": "a folder that you added",
     **{source.program: source.title for source in PROGRAMS},
+    "file": "added files",
 }
 
 _SWITCH: Final = "GGUF_WIDGETS_SOURCES"
@@ -83,7 +85,9 @@ def sources() -> list[Source]:
     InvalidValueError
         ``GGUF_WIDGETS_SOURCES`` names a program that there is not.
     """
-    return [*folder_sources(own_folders()), _LOST_FOLDERS, *_programs()]
+    # Single files last: one that a folder or a program has is theirs, and known here as well.
+    single = (added.ADDED_FILES, added.BESIDE_ADDED_FILES)
+    return [*folder_sources(own_folders()), _LOST_FOLDERS, *_programs(), *single]
 
 
 def folder_sources(folders: Iterable[Path]) -> list[Source]:

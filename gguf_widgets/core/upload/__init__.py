@@ -34,6 +34,7 @@ size           no number, nothing, or more than the limit
 head           the first bytes did not come with `begin`
 time           the file's time is no whole number of milliseconds
 space, quota   no room (``needed_bytes``, ``free_bytes`` or ``limit``); what arrived is kept
+too_many       500 uploads are unfinished already (``limit``)
 exists         the name is taken; ``path`` says by what, ``suggestion`` is a free name (``save_as``)
 in_use         another page is sending this file; ``owner`` says which (``take_over=True`` goes on)
 taken_over     another page has taken over; this one has to stop

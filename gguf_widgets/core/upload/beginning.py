@@ -31,6 +31,8 @@ from gguf_widgets.core.upload.shelf import Shelf
 
 __all__ = ["Asked", "begin"]
 
+# Each is looked at when another begins; nobody has so many files on their way.
+_MAX_UPLOADS: Final = 500
 # How much is sent again after a resume, to see that it is the same file.
 _OVERLAP_BYTES: Final = HEAD_BYTES
 _MAX_LABEL: Final = 100
@@ -74,7 +76,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             "name", "size", "head" or "time".
         """
         size = check_size(str(name), size, limits)
-        cleaned = clean_name(name if save_as is None else save_as)
+        cleaned = clean_name(name)  # it is kept as well, so it must be a name, too
+        if save_as is not None:
+            cleaned = clean_name(save_as)
         wanted = min(size, HEAD_BYTES)
         if not isinstance(head, bytes | bytearray | memoryview) or len(head) != wanted:
             raise UploadError(
@@ -125,6 +129,13 @@ def begin(shelf: Shelf, asked: Asked) -> Upload:
         found = _find(shelf, asked)
         if found is not None:
             return _go_on(shelf, found, asked)
+        if len(shelf.folder.ids()) >= _MAX_UPLOADS:
+            raise UploadError(
+                f"{_MAX_UPLOADS} uploads are unfinished already, which is the most. Finish or"
+                " remove some of them first.",
+                problem="too_many",
+                limit=_MAX_UPLOADS,
+            )
         models, upload_id = shelf.folder.models, secrets.token_hex(16)
         scratch = shelf.folder.head_folder(None)
         verdict = judge(scratch, models / name, [asked.head], len(asked.head), asked.size)

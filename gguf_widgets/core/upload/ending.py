@@ -8,6 +8,7 @@ Leaves to others: finding the same file and giving the name (`finishing`).
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import threading
 import time
@@ -20,7 +21,7 @@ from gguf_widgets.core.errors import ModelFileError, RequestCancelledError, Uplo
 from gguf_widgets.core.format import plain_text
 from gguf_widgets.core.upload import finishing, rights
 from gguf_widgets.core.upload.folder import Record
-from gguf_widgets.core.upload.messages import told
+from gguf_widgets.core.upload.messages import replaced, told
 from gguf_widgets.core.upload.names import clean_name
 from gguf_widgets.core.upload.part import OpenPart
 from gguf_widgets.core.upload.progress import Upload
@@ -50,7 +51,11 @@ def start_finish(shelf: Shelf, upload_id: str, writer: str, save_as: str | None)
 
     begun = shelf.describe(attempt.record, attempt.record.size)
     # A daemon: the end of the process must not wait for a hash, and may come at any moment.
-    threading.Thread(target=target, name="upload-finish", daemon=True).start()
+    try:
+        threading.Thread(target=target, name="upload-finish", daemon=True).start()
+    except RuntimeError:  # the system gives no more threads
+        attempt.give_up()
+        raise
     return begun
 
 
@@ -62,7 +67,7 @@ def _claim(shelf: Shelf, upload_id: str, writer: str, save_as: str | None) -> Up
     cleaned = clean_name(save_as) if save_as is not None else None
     with shelf.folder.lock(upload_id):
         record = shelf.own(upload_id, writer)
-        with told(record.name, 0):
+        with told(record.name, shelf.arrived(upload_id)):
             part = shelf.part(record)
             have = part.size()
             _check_complete(record, have)
@@ -94,8 +99,12 @@ class _Finish:
                 self._shelf.note_failed(self.record.id, error)
             raise
         finally:
-            _back_to_receiving(self._shelf, self.record)
-            self._shelf.finishing.pop(self.record.id, None)
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Let it be tried again; after an attempt that went well there is nothing to try."""
+        _back_to_receiving(self._shelf, self.record)
+        self._shelf.finishing.pop(self.record.id, None)
 
     def _check_and_name(self, expected: str | None) -> Upload:
         shelf, record = self._shelf, self.record
@@ -111,9 +120,15 @@ class _Finish:
                 now = self._still_ours()
                 if not now.kind:
                     now = shelf.judge(now, self._part, now.size)
-                self._part.close()  # Windows gives no new name to an open file
-                state = "done" if same is None else "already_there"
-                final = self._name(now, path) if same is None else same
+                if self._part.is_stale():
+                    raise replaced(now)
+                if os.name == "nt":
+                    self._part.close()  # no new name is given to an open file there
+                # It may have been removed or written to since it was read: then this is the file.
+                is_there = same is not None and same.is_still_there()
+                state = "already_there" if is_there else "done"
+                final = same.path if same is not None and is_there else self._name(now, path)
+                status = final.stat()
                 ended = msgspec.structs.replace(
                     shelf.describe(now, now.size),
                     state=state,
@@ -124,7 +139,7 @@ class _Finish:
                 )
                 shelf.note_ended(ended)
                 shelf.remove(record.id)
-        remember_hash(final, digest, source="the upload")
+        remember_hash(final, digest, source="the upload", status=status)
         return ended
 
     def _is_stopped(self) -> bool:
@@ -163,7 +178,7 @@ class _Finish:
             raise finishing.taken_error(models, record.name, there)
         target = models / record.name
         try:
-            finishing.give_name(part, target)
+            finishing.give_name(part, target, self._part.is_it)
         except FileExistsError:
             raise finishing.taken_error(models, record.name, target) from None
         return target

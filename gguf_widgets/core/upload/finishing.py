@@ -3,28 +3,38 @@
 Promises: no file is ever written over; the name appears in one step, with all of the file behind
 it, after the file has been handed to the disk; killed at any moment, this leaves the part file or
 the finished one, or both as two names of the same bytes. The same file is recognised by SHA-256 of
-the whole of it, whatever its name. Leaves to others: when (`store`).
+the whole of it, whatever its name. A file or a link that somebody put in the part's place meanwhile
+gets no name. Leaves to others: when (`store`).
 
-Without hard links (FAT, some network folders) the file is renamed instead, after a look whether the
-name is free: only a program that does not take our lock and makes a file of that very name within
-those microseconds would lose it.
+How far "never written over" goes on a disk without hard links says `core.plain_files.give_name`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+from gguf_widgets.core import plain_files
 from gguf_widgets.core.errors import RequestCancelledError, UploadError
 from gguf_widgets.core.format import format_bytes, plain_text
+from gguf_widgets.core.plain_files import sync_folder
 from gguf_widgets.core.upload.names import numbered, same_name
 
-__all__ = ["HEAD_BYTES", "already_taken", "find_like", "find_same", "free_name", "give_name"]
+__all__ = [
+    "HEAD_BYTES",
+    "Same",
+    "already_taken",
+    "find_like",
+    "find_same",
+    "free_name",
+    "give_name",
+]
 
 # What is compared, and sent, to recognise a file: enough for the start of its metadata.
 HEAD_BYTES: Final = 1 << 16
@@ -90,9 +100,23 @@ def find_like(models: Path, size: int, head: bytes) -> Path | None:
     return None
 
 
+class Same(NamedTuple):
+    """A file with the same content, as it was when it was read."""
+
+    path: Path
+    identity: tuple[int, int, int, int]
+
+    def is_still_there(self) -> bool:
+        """Say whether it is the file that was read, and was not written to since."""
+        try:
+            return _identity(self.path.lstat()) == self.identity
+        except OSError:
+            return False
+
+
 def find_same(
     models: Path, part: Path, size: int, sha256: str, cancelled: Callable[[], bool]
-) -> Path | None:
+) -> Same | None:
     """Return a file below the models folder with the same content as a part file.
 
     A file is read whole only if its size, beginning and end agree, so nearly always only one that
@@ -109,39 +133,36 @@ def find_same(
         return None
     for path in _files_of(models, size):
         with contextlib.suppress(OSError), _open(path) as descriptor:
+            before = _identity(os.fstat(descriptor))
             if _ends(descriptor, size) == ends and _digest(descriptor, cancelled) == sha256:
-                return path
+                return Same(path, before)
     return None
 
 
-def give_name(part: Path, target: Path) -> None:
+def give_name(part: Path, target: Path, is_it: Callable[[Path], bool]) -> None:
     """Give a part file, which is on the disk, its name.
+
+    Parameters
+    ----------
+    part, target : Path
+    is_it : callable
+        Says whether a path is the very file that was checked.
 
     Raises
     ------
     FileExistsError
         There is something of that name.
     OSError
+        Also if somebody has put another file, or a link, in the part's place.
     """
-    try:
-        target.hardlink_to(part)
-    except (OSError, NotImplementedError):  # also that there is something of that name
-        if os.path.lexists(target):  # a link to nothing counts as well
-            raise FileExistsError(target) from None
-        # On Windows this, too, fails if there is something.
-        part.rename(target)
-    _sync_folder(target.parent)
-    part.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    # The name is safe only when its folder is; where a folder cannot be synced, the file is.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    if not is_it(part):
+        raise OSError(errno.ESTALE, "another file has been put in its place")
+    plain_files.give_name(part, target)
+    sync_folder(target.parent)
+    # In the moment between the two: the link itself has got the name then, not what it leads to.
+    if target.is_symlink():
+        target.unlink()
+        raise OSError(errno.ESTALE, "a link has been put in its place")
 
 
 def _files_of(models: Path, size: int) -> Iterator[Path]:
@@ -165,6 +186,10 @@ def _files_of(models: Path, size: int) -> Iterator[Path]:
                 waiting.append((Path(entry.path), depth + 1))
             elif stat.S_ISREG(status.st_mode) and status.st_size == size:
                 yield Path(entry.path)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ import msgspec
 from gguf_widgets.core import config
 from gguf_widgets.core.errors import UploadError
 from gguf_widgets.core.format import plain_text
+from gguf_widgets.core.plain_files import sync_folder
 from gguf_widgets.core.store.owners import Owner
 
 __all__ = ["Record", "UploadFolder", "boot_mark", "check_id"]
@@ -143,6 +144,7 @@ class UploadFolder:
             with contextlib.suppress(FileExistsError):
                 self.path.mkdir(0o700)
             self.is_there()
+            self._keep_private()
         except OSError as error:
             raise UploadError(
                 f"The models folder {plain_text(str(self.models), 200)} cannot be used:"
@@ -167,6 +169,13 @@ class UploadFolder:
                 path=str(self.path),
             )
         return True
+
+    def _keep_private(self) -> None:
+        """Take the rights of others away from a hidden folder of ours that somebody has opened."""
+        if os.name == "posix":
+            status = self.path.lstat()
+            if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+                self.path.chmod(0o700)
 
     @contextlib.contextmanager
     def lock(self, upload_id: str) -> Iterator[None]:
@@ -234,6 +243,8 @@ class UploadFolder:
             if sync:
                 os.fsync(file.fileno())
         _patiently(lambda: new.replace(self._path(record.id, "json")))
+        if sync:
+            sync_folder(self.path)  # the names as well: of the state, and of a part that is new
 
     def open_part(self, upload_id: str, *, write: bool = False) -> int:
         """Open a part file and return its descriptor; for writing it is made if it is not there.

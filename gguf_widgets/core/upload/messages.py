@@ -21,6 +21,7 @@ __all__ = [
     "gap",
     "interrupted",
     "not_now",
+    "replaced",
     "told",
     "too_much",
     "unknown",
@@ -111,6 +112,16 @@ def too_much(record: Record, have: int) -> UploadError:
     return UploadError(
         f'What is kept of "{plain_text(record.name, 100)}" has {have:,} bytes, more than the file'
         f" ({record.size:,}): another program has written into it. Cancel it, then begin again.",
+        problem="damaged",
+        id=record.id,
+    )
+
+
+def replaced(record: Record) -> UploadError:
+    """Return what to tell when a part file is not the one that was written."""
+    return UploadError(
+        f'What is kept of "{plain_text(record.name, 100)}" is not what has arrived: another program'
+        " has removed it, or put something else in its place. Cancel it, then begin again.",
         problem="damaged",
         id=record.id,
     )

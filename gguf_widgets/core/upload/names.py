@@ -1,28 +1,29 @@
 """Names from a browser, made fit to be the name of a file in the models folder.
 
-Promises: what `clean_name` returns is one plain file name, the same on Linux, macOS and Windows: no
-folder, no control character, no mark that turns the direction of writing, no device name of
-Windows, at most 200 bytes of UTF-8, ends in ``.gguf``, is shown by the library (no leading dot);
-cleaning it again changes nothing; the number of a split model's part survives. `same_name` tells
-names that some file system takes for one. Leaves to others: whether there is such a file already
-(`finishing`), what is in it (`judge`).
+Promises: what `clean_name` returns is a name as `core.file_names.clean_file_name` promises it,
+with a sentence for the person wherever it is not the one that was given. Leaves to others: the
+rules (`core.file_names`), whether there is such a file already (`finishing`), what is in it
+(`judge`).
 """
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Final, NamedTuple
 
 from gguf_widgets.core.errors import UploadError
-from gguf_widgets.core.file_names import FORBIDDEN, MAX_NAME_BYTES, PART_TAIL, mark_device
+from gguf_widgets.core.file_names import (
+    EXTENSION,
+    MAX_NAME_BYTES,
+    clean_file_name,
+    same_name,
+    with_number,
+)
 from gguf_widgets.core.format import plain_text
 
 __all__ = ["CleanName", "clean_name", "numbered", "same_name"]
 
 # A browser gives a file's name, not a book.
 _MAX_GIVEN: Final = 4096
-
-_EXTENSION: Final = ".gguf"
 
 
 class CleanName(NamedTuple):
@@ -53,11 +54,7 @@ def clean_name(given: str) -> CleanName:
             problem="name",
             limit=_MAX_GIVEN,
         )
-    name = _plain(given.replace("\\", "/").rpartition("/")[2]).rstrip(" .")
-    stem = name[: -len(_EXTENSION)] if name.lower().endswith(_EXTENSION) else name
-    stem = mark_device(FORBIDDEN.sub("_", stem).strip(" .") or "unnamed")
-    stem = mark_device(_cut(stem, MAX_NAME_BYTES - len(_EXTENSION)))
-    name = stem + _EXTENSION
+    name = clean_file_name(given)
     if name == given:
         return CleanName(name, "")
     return CleanName(
@@ -67,36 +64,11 @@ def clean_name(given: str) -> CleanName:
     )
 
 
-def same_name(name: str) -> str:
-    """Return what two names have in common that some file system could take for one."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-
-
 def numbered(name: str, number: int) -> str:
     """Return the name with a number: "model.gguf" and 2 make "model (2).gguf".
 
-    Of a part of a split model the number stands before the part's own, which has to come last.
+    Of a part of a split model the number stands before the part's own, which has to come last. What
+    is returned is as short as a clean name has to be.
     """
-    stem = name.removesuffix(_EXTENSION)
-    tail = match[0] if (match := PART_TAIL.search(stem)) else ""
-    return f"{stem.removesuffix(tail)} ({number}){tail}{_EXTENSION}"
-
-
-def _plain(text: str) -> str:
-    """Drop what cannot be seen, make every space a plain one, and compose accents."""
-    kept = []
-    for letter in unicodedata.normalize("NFC", text):
-        category = unicodedata.category(letter)
-        if category[0] == "Z":
-            kept.append(" ")
-        elif category[0] != "C":
-            kept.append(letter)
-    return unicodedata.normalize("NFC", "".join(kept))
-
-
-def _cut(stem: str, limit: int) -> str:
-    if len(stem.encode()) <= limit:
-        return stem
-    tail = match[0] if (match := PART_TAIL.search(stem)) else ""
-    head = stem.removesuffix(tail).encode()[: limit - len(tail)].decode("utf-8", "ignore")
-    return head.rstrip(" .") + tail
+    stem = with_number(name.removesuffix(EXTENSION), number, MAX_NAME_BYTES - len(EXTENSION))
+    return stem + EXTENSION

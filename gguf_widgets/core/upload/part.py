@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from gguf_widgets.core.errors import UploadError
@@ -50,6 +51,7 @@ class OpenPart:
         self._folder = folder
         self._id = upload_id
         self._descriptor: int | None = None
+        self._identity: tuple[int, int] | None = None  # since it was first opened here
         self.hash = RunningHash(lambda: folder.open_part(upload_id))
         self.meter = SpeedMeter()
         self.num_synced = 0
@@ -60,6 +62,27 @@ class OpenPart:
     def size(self) -> int:
         """Return how many bytes are in the file, which is made if it is not there."""
         return os.fstat(self._open()).st_size
+
+    def is_it(self, path: Path) -> bool:
+        """Say whether a path, without following a link, is the file that was opened here.
+
+        Best asked while it is open: some network disks number a file anew when nobody has it open.
+        """
+        try:
+            status = path.lstat()
+        except OSError:
+            return False
+        return self._identity in (None, (status.st_dev, status.st_ino))
+
+    def is_stale(self) -> bool:
+        """Say whether somebody else has removed, replaced or shortened the file since then.
+
+        What is known of it here, the hash above all, is then of no use.
+        """
+        path = self._folder.part_path(self._id)
+        if self._identity is None:
+            return False
+        return not self.is_it(path) or path.lstat().st_size < self.hash.position
 
     def cut(self, size: int) -> None:
         """Drop what is behind byte `size`; for bytes that a crash of the machine left unsure."""
@@ -130,6 +153,8 @@ class OpenPart:
     def _open(self) -> int:
         if self._descriptor is None:
             self._descriptor = self._folder.open_part(self._id, write=True)
+            status = os.fstat(self._descriptor)
+            self._identity = (status.st_dev, status.st_ino)
         return self._descriptor
 
 

@@ -152,7 +152,8 @@ class UploadSession:
 
     def ask(self) -> None:
         """Have the session say where to send from."""
-        if not self.is_ended and self._order is None:
+        # One answer tells as much as many: a page that asks without end fills nothing.
+        if not self.is_ended and self._order is None and self._inbox.qsize() < 2 * MOST_HELD:
             self._inbox.put("ask")
 
     def pause(self) -> None:

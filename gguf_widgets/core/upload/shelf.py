@@ -75,11 +75,11 @@ class Shelf:
         """
         record = self.load(upload_id)
         if record is None:
-            self.leave(upload_id)
+            self.let_go(upload_id)
             raise unknown(upload_id)
         if not rights.is_writer(record, writer) and not rights.is_here(record):
             # Another program has it now: here it is in nobody's way any more.
-            self.leave(upload_id)
+            self.let_go(upload_id)
         rights.check_writer(record, writer)
         return record
 
@@ -161,14 +161,21 @@ class Shelf:
             "disk".
         """
         self.stop_finishing(upload_id)
+        self.let_go(upload_id)
+        with told("The upload", 0):
+            self.folder.remove(upload_id)
+
+    def let_go(self, upload_id: str) -> None:
+        """Give up the turn of an upload and close its part; its lock is held.
+
+        A part that is gone would keep its room on the disk for as long as it is open.
+        """
         with self._mutex:
             part = self._parts.pop(upload_id, None)
             self._turns.leave(upload_id)
         if part is not None:
             part.hash.stop()
             part.close()
-        with told("The upload", 0):
-            self.folder.remove(upload_id)
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -181,9 +188,12 @@ class Shelf:
         """
         with self._mutex:
             part = self._parts.get(record.id)
-            if part is not None:
+        if part is not None:
+            if not part.is_stale():
                 return part
-            part = OpenPart(self.folder, record.id)
+            part.hash.stop()
+            part.close()
+        part = OpenPart(self.folder, record.id)
         if record.boot != boot_mark():
             part.cut(record.durable)
         part.num_synced = min(self.sure_size(record), record.durable)
@@ -195,6 +205,10 @@ class Shelf:
         """Return how much has surely arrived: after a crash of the machine, what was synced."""
         size = self.folder.part_size(record.id) or 0
         return size if record.boot == boot_mark() else min(size, record.durable)
+
+    def arrived(self, upload_id: str) -> int:
+        """Return how much is there, for a sentence."""
+        return self.folder.part_size(upload_id) or 0
 
     def judge(self, record: Record, part: OpenPart, have: int) -> Record:
         """Judge what has arrived, if it can be already; its lock is held.
@@ -305,8 +319,9 @@ class Shelf:
             failed = self._failed.get(record.id)
             speed = part.meter.bytes_per_s(now) if part else None
         owner, state = rights.owner_of(record), record.status
-        if state == "checking" and owner is None and record.id not in self.finishing:
-            failed, state = interrupted(record), "failed"
+        if state == "checking" and record.id not in self.finishing and (failed or owner is None):
+            # Why it failed is known although the disk did not take that it is over.
+            failed, state = failed or interrupted(record), "failed"
         elif state == "receiving" and failed is not None and have == record.size:
             state = "failed"
         elif state == "receiving" and place:

@@ -14,6 +14,9 @@ The package's docstring has the protocol, the reasons for a refusal and what sur
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
+import platform
 import time
 from pathlib import Path
 from typing import Final
@@ -72,6 +75,16 @@ class UploadStore:
         """The folder into which files are uploaded."""
         return self._shelf.folder.models
 
+    @property
+    def mark(self) -> str:
+        """What two stores have in common only if they write to the same folder of one machine.
+
+        A digest, for telling whether a server's folder is that of a notebook: it names no path.
+        """
+        place = f"{platform.node()}\0{os.path.realpath(self.models)}"
+        data = b"uploads of gguf-widgets\0" + place.encode("utf-8", "surrogateescape")
+        return hashlib.sha256(data).hexdigest()[:32]
+
     # --- beginning ------------------------------------------------------------------------------
 
     def begin(
@@ -113,8 +126,8 @@ class UploadStore:
         Raises
         ------
         UploadError
-            "name", "size", "head", "time", "exists", "in_use", "space", "quota", "folder", "busy",
-            "disk" or "damaged".
+            "name", "size", "head", "time", "exists", "in_use", "space", "quota", "too_many",
+            "folder", "busy", "disk" or "damaged".
         ModelFileError
             Its beginning shows that it cannot be used.
         """
@@ -141,7 +154,7 @@ class UploadStore:
         """
         with self._shelf.folder.lock(upload_id):
             record = self._shelf.own(upload_id, writer)
-            with told(record.name, 0):
+            with told(record.name, self._shelf.arrived(upload_id)):
                 part = self._shelf.part(record)
                 have = part.size()
                 if record.status == "paused":
@@ -230,7 +243,7 @@ class UploadStore:
         with self._shelf.folder.lock(upload_id):
             record = self._shelf.own(upload_id, writer)
             check_piece(record, offset, num_bytes, record.size)
-            with told(record.name, 0):
+            with told(record.name, self._shelf.arrived(upload_id)):
                 have = self._shelf.part(record).size()
             self._may_write(record, offset, have)
         return self._shelf.describe(record, have)
@@ -270,7 +283,7 @@ class UploadStore:
         """
         with self._shelf.folder.lock(upload_id):
             record = self._shelf.own(upload_id, writer)
-            with told(record.name, 0):
+            with told(record.name, self._shelf.arrived(upload_id)):
                 part = self._shelf.part(record)
                 have = part.size()
                 part.sync()
@@ -398,13 +411,21 @@ class UploadStore:
         return self._shelf.describe(record, self._shelf.sure_size(record))
 
     def uploads(self) -> list[Upload]:
-        """Return all uploads that are not finished, oldest first, also damaged ones."""
+        """Return all uploads that are not finished, oldest first, also damaged ones.
+
+        Raises
+        ------
+        UploadError
+            "folder", or "busy".
+        """
         found = []
         for upload_id in self._shelf.folder.ids():
             size = self._shelf.folder.part_size(upload_id) or 0
             try:
                 record = self._shelf.look(upload_id)
             except UploadError as error:
+                if error.details.get("problem") != "damaged":
+                    raise
                 wire = to_wire(error)
                 damaged = Upload(
                     id=upload_id, name="", given_name="", size=size, offset=size, state="damaged"

@@ -3,7 +3,7 @@
 Promises: the process is in a session of its own (an interrupt in a notebook does not reach it),
 inherits no descriptors, writes to a log file, and is reaped when it ends: this process has no
 zombies, and what a killed worker could not clear away is cleared away. Leaves to others: waiting
-until it listens (`attach`), what it does (`__main__`).
+until it listens (`attach`), what it does (`__main__`), its environment (`environment`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import os
 import re
 import signal
-import site
 import subprocess
 import sys
 import threading
@@ -22,10 +21,10 @@ from pathlib import Path
 
 import psutil
 
-import gguf_widgets
 from gguf_widgets.core import config
 from gguf_widgets.core.errors import WorkerDiedError, WorkerStartError
 from gguf_widgets.core.worker import registry
+from gguf_widgets.core.worker.environment import process_environment
 from gguf_widgets.core.worker.registry import Entry
 from gguf_widgets.core.worker.spec import WorkerSpec
 
@@ -42,17 +41,6 @@ __all__ = [
 
 # Logs of workers that have ended; the newest are kept.
 _NUM_LOGS_KEPT = 20
-
-# Of the notebook's environment these would change how the worker's own interpreter runs.
-_NOT_INHERITED = (
-    "PYTHONBREAKPOINT",
-    "PYTHONINSPECT",
-    "PYTHONPROFILEIMPORTTIME",
-    "PYTHONSTARTUP",
-    "PYTHONWARNINGS",
-    "JPY_PARENT_PID",
-    "JPY_SESSION_NAME",
-)
 
 
 class WorkerProcess:
@@ -137,7 +125,7 @@ def start(spec: WorkerSpec, name: str, identity: str, keep_alive_s: float) -> Wo
                 stdout=log,
                 stderr=log,
                 cwd=config.ensure(config.data_dir()),
-                env=_environment(),
+                env=process_environment(),
                 start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0)
                 | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
@@ -149,24 +137,6 @@ def start(spec: WorkerSpec, name: str, identity: str, keep_alive_s: float) -> Wo
             f"The process that runs the model could not be started: {error}."
         ) from error
     return WorkerProcess(popen, log_path, name)
-
-
-def _environment() -> dict[str, str]:
-    environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
-    # The worker must find this very package, also when it runs from a folder of sources.
-    home = str(Path(gguf_widgets.__file__).resolve().parent.parent)
-    installed = [*site.getsitepackages(), site.getusersitepackages()]
-    folders = [] if home in (str(Path(folder).resolve()) for folder in installed) else [home]
-    # Its working folder is another one, where relative paths would mean something else.
-    others = environment.pop("PYTHONPATH", "").split(os.pathsep)
-    folders += [os.path.abspath(folder) for folder in others if folder]  # noqa: PTH100 - keeps links
-    if folders:
-        environment["PYTHONPATH"] = os.pathsep.join(folders)
-    if environment.get("GGUF_WIDGETS_HOME"):
-        environment["GGUF_WIDGETS_HOME"] = str(config.data_dir())
-    # Without this ggml calls a debugger on itself when it aborts, which takes seconds.
-    environment["GGML_NO_BACKTRACE"] = "1"
-    return environment
 
 
 def _prune_logs(folder: Path) -> None:

@@ -1,22 +1,28 @@
 // @ts-check
 /**
- * What is known of one model, under its row: how much memory it takes with which context, as a
- * picture that moves with a slider, its own metadata, and its chat template.
+ * What is known of one model, under its row: what can be done with its file, how much memory it
+ * takes with which context, as a picture that moves with a slider, its own metadata, its chat
+ * template, and where it is. Of a file that cannot be used only the first and the last.
  *
  * Promises: everything is set as text, addresses too; the picture says in words what it shows; where
  * the slider stands outlives news. Leaves to others: every figure (Python).
  */
 
 import { h, icon } from "./_dom.js";
+import { CareElement } from "./_picker_care.js";
+import { WhereElement } from "./_picker_where.js";
 
 /**
+ * @import { Line } from "./_picker_line.js"
+ * @import { Where } from "./_picker_where.js"
+ *
  * @typedef {{
  *   nCtx: number, label: string, sizes: number[], texts: string[], fits: boolean, says: string,
  * }} FitPoint
  * @typedef {{
  *   path: string, error?: string, facts: [string, string][], kinds: string[], template: string,
  *   templateNote: string, parts: {label: string, title: string}[], points: FitPoint[],
- *   chosen: number, freeBytes: number, free: string,
+ *   chosen: number, freeBytes: number, free: string, where?: Where,
  * }} ModelDetails
  */
 
@@ -90,9 +96,13 @@ class MemoryPicture {
 
 /** The panel; made when it is opened for the first time. */
 export class DetailsElement {
-  /** @param {(nCtx: number) => void} load */
-  constructor(load) {
-    this.picture = new MemoryPicture(load);
+  /** @param {Line} line @param {() => string} path of the model, which changes with its name */
+  constructor(line, path) {
+    /** What is shown is of this file. */
+    this.path = "";
+    this.care = new CareElement(line, path);
+    this.where = new WhereElement();
+    this.picture = new MemoryPicture((nCtx) => line.post("load", { path: path(), settings: { n_ctx: nCtx } }));
     this.facts = h("dl", { class: "gw-facts" });
     this.kinds = h("ul", {});
     this.note = h("p", { class: "gw-dim" });
@@ -101,14 +111,19 @@ export class DetailsElement {
     this.templateFold = foldOf("Chat template", [this.note, this.template]);
     this.waiting = h("p", { class: "gw-dim", text: "Reading the file's header…" });
     this.body = h("div", { hidden: true }, [this.picture.root, this.facts, this.kindsFold, this.templateFold]);
-    this.root = h("div", { class: "gw-details", "data-gw": "picker-details" }, [this.waiting, this.body]);
+    this.root = h("div", { class: "gw-details", "data-gw": "picker-details" }, [this.care.root, this.waiting, this.body, this.where.root]);
   }
 
   /** @param {ModelDetails} details */
   show(details) {
-    if (details.error) {
-      this.waiting.textContent = details.error;
-      this.waiting.hidden = false;
+    this.path = details.path;
+    if (details.where) {
+      this.care.show(details.where);
+      this.where.show(details.where);
+    }
+    if (details.error || !details.points) {
+      this.waiting.textContent = details.error ?? "";
+      this.waiting.hidden = !details.error;
       this.body.hidden = true;
       return;
     }

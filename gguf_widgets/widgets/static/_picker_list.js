@@ -66,9 +66,7 @@ export class ListElement {
     this.noneText = h("span");
     this.all = h("button", { type: "button", class: "gw-link", text: "Show all" });
     this.all.addEventListener("click", () => {
-      this.find.value = "";
-      this.kind.value = "all";
-      this.refresh();
+      this.reset();
       this.find.focus();
     });
     this.none = h("p", { class: "gw-none", role: "status", hidden: true }, [this.noneText, " ", this.all]);
@@ -83,6 +81,19 @@ export class ListElement {
     if (this.tools.hidden) [this.find.value, this.kind.value] = ["", "all"];
     this.offer();
     this.refresh();
+  }
+
+  /** Show all again. */
+  reset() {
+    this.find.value = "";
+    this.kind.value = "all";
+    this.refresh();
+  }
+
+  /** Whether models fit is known of some more: only that may change what is offered and shown. */
+  judged() {
+    this.offer();
+    if (this.kind.value === "fits") this.refresh();
   }
 
   /** Offer what there is at least one model of; what is chosen stays offered. */
@@ -110,7 +121,11 @@ export class ListElement {
     }
     // What can be loaded comes first in any order.
     const sorted = this.listings.toSorted((a, b) => (a.row && b.row ? Number(b.row.usable) - Number(a.row.usable) || order(a.row, b.row) : 0));
+    const focused = document.activeElement;
+    const had = this.rows.contains(focused);
     setChildren(this.rows, sorted.map(({ root }) => root));
+    // A row that had to move took its focus away with it.
+    if (had && focused !== document.activeElement) /** @type {HTMLElement} */ (focused).focus();
     this.none.hidden = shown > 0 || !this.listings.length;
     const what = kind === "all" ? "" : ` under “${this.kind.selectedOptions[0]?.textContent ?? ""}”`;
     this.noneText.textContent = words.length ? `No model${what} has ${words.length > 1 ? "all of these words" : "this word"}.` : `There is no model${what}.`;

@@ -41,19 +41,21 @@ export function pauseFor(milliseconds, signal) {
 }
 
 /**
- * Find the route, if this page is the dashboard's. Other pages are not asked: a server without the
- * route would only log that there is nothing at that address.
+ * Find the route, if this page is the dashboard's and the server writes to the folder that Python
+ * means: a notebook may have changed its own. Other pages are not asked: a server without the route
+ * would only log that there is nothing at that address.
+ * @param {string} mark of Python's folder
  * @returns {Promise<HttpTransport | null>}
  */
-export async function findHttpRoute() {
+export async function findHttpRoute(mark) {
   const { voila, baseUrl } = document.body.dataset;
   if (voila !== "voila" || !baseUrl?.endsWith("voila/") || !("gw_did_not_start" in window)) return null;
   const url = new URL(`${baseUrl.slice(0, -"voila/".length)}gw/uploads`, location.href);
   if (url.origin !== location.origin) return null;
   try {
     const answer = await fetch(url, { credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
-    const { piece_bytes: pieceBytes } = answer.ok ? await answer.json() : { piece_bytes: 0 };
-    return Number.isSafeInteger(pieceBytes) && pieceBytes >= SMALLEST_PIECE ? new HttpTransport(url.href, pieceBytes) : null;
+    const { piece_bytes: pieceBytes, folder } = answer.ok ? await answer.json() : { piece_bytes: 0, folder: "" };
+    return folder === mark && Number.isSafeInteger(pieceBytes) && pieceBytes >= SMALLEST_PIECE ? new HttpTransport(url.href, pieceBytes) : null;
   } catch {
     return null; // messages will do
   }

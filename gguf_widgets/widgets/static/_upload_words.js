@@ -64,6 +64,7 @@ const TITLES = {
   size: "This file cannot be uploaded",
   space: "Not enough room on the disk",
   quota: "The models folder is full",
+  too_many: "Too many uploads are unfinished",
   exists: "The name is taken",
   in_use: "Another page is uploading this file",
   taken_over: "Another page has taken over",

@@ -1,169 +1,40 @@
 // @ts-check
 /**
- * The list of models on this machine: load one, watch it load, unload it.
+ * The list of models on this machine: load one, watch it load, unload it, look after its file.
  *
  * Promises: shows the rows that Python sends and sets everything as text; focus and what is typed
- * into the settings outlive a redraw; every listener and timer ends with the view. Leaves to
- * others: files, memory and loading (Python).
+ * outlive a redraw; every listener and timer ends with the view; a page that would end a long job by
+ * being left asks first. Leaves to others: files, memory and loading (Python).
  *
- * Messages from Python: `state` (everything), `progress {progress}`, `details {details}`,
- * `notice {text}`, `pong {mid}`. Messages to Python: snapshot, refresh, load {path, settings, force},
- * cancel, unload, details {path}, gpu (are there graphics cards?), ping; each with `mid`.
+ * Messages from Python: `state` (everything), `judged {fits}`, `progress {progress}`,
+ * `details {details}`, `job {job}`, `answer {mid, ...}`, `notice {text}`, `pong {mid}`. Messages to
+ * Python: snapshot, refresh, load {path, settings, force}, cancel, unload, details {path}, gpu (are
+ * there graphics cards?), ping, and those of _picker_care.py; each with `mid`.
  */
 
 import { Heartbeat, newMid } from "./_connection.js";
-import { confirmCopy, copyText } from "./_copy.js";
 import { ghostButton, h, icon } from "./_dom.js";
-import { DetailsElement } from "./_picker_details.js";
+import { isActive } from "./_picker_job.js";
+import { Questions } from "./_picker_line.js";
 import { ListElement } from "./_picker_list.js";
+import { copyable } from "./_picker_parts.js";
+import { RowElement } from "./_picker_row.js";
+import { NewsElement, TrashElement } from "./_picker_trash.js";
 
 /**
  * @import { WidgetModel } from "./_connection.js"
+ * @import { Job } from "./_picker_job.js"
+ * @import { Answer, Then } from "./_picker_line.js"
+ * @import { Progress, Row } from "./_picker_row.js"
+ * @import { Removed, Trash } from "./_picker_trash.js"
  *
- * @typedef {{title: string, text: string}} ErrorView
- * @typedef {{label: string, settings: Record<string, number>, force: boolean, first?: boolean}} Offer
- * @typedef {{path: string, fraction: number, phrase: string, left: string}} Progress
- * @typedef {{
- *   path: string, name: string, lines: string[], notes: string[], title: string, usable: boolean,
- *   status: "idle" | "loading" | "loaded", chosen: boolean, demo: boolean, error: ErrorView | null, offers: Offer[],
- *   fit: {verdict: string, text: string, title: string} | null, words: string, can: string[],
- *   sources: string[], size: number, parameters: number, used: number,
- * }} Row
  * @typedef {{name: string, label: string, value: number | null, hint: string, title: string, shown: boolean}} Field
+ * @typedef {{jobs: Job[], removed: Removed[], said: string, trash: Trash, trashNotice: string}} CareState
  * @typedef {{
  *   rows: Row[], progress: Progress | null, folder: string, none: boolean, fields: Field[],
- *   loadedWith: string, notice: string,
+ *   loadedWith: string, notice: string, care?: CareState,
  * }} PickerState
  */
-
-/** A text in a code font with a Copy button. @param {string} text @param {string} label */
-function copyable(text, label) {
-  const button = ghostButton("copy", label);
-  button.addEventListener("click", async () => {
-    if (await copyText(text)) confirmCopy(button);
-  });
-  // A long path is broken after a folder, where it can be, and copied as it is.
-  const parts = text.split(/(?<=[/\\])/).flatMap((part) => [part, h("wbr")]);
-  return h("div", { class: "gw-copyable" }, [h("code", { title: text }, parts), button]);
-}
-
-/** One model of the list. It is kept while its path is listed, so that focus stays. */
-class RowElement {
-  /** @param {(kind: string, content?: object) => void} post */
-  constructor(post) {
-    this.post = post;
-    /** @type {Row | null} */
-    this.row = null;
-    this.name = h("span", { class: "gw-row-name" });
-    this.button = h("button", { type: "button", class: "gw-button" });
-    this.button.addEventListener("click", () => this.press());
-    this.info = ghostButton("info", "About this model", { "data-gw": "picker-info", "aria-expanded": "false" });
-    this.info.addEventListener("click", () => this.toggle());
-    /** @type {DetailsElement | null} */
-    this.details = null;
-    this.fit = h("p", { class: "gw-row-fit" });
-    this.lines = h("div", { class: "gw-row-lines" });
-    this.fill = h("span", { class: "gw-progress-fill" });
-    this.track = h("div", { class: "gw-progress", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100" }, [this.fill]);
-    this.phrase = h("p", { class: "gw-row-phrase" });
-    this.loading = h("div", { "data-gw": "picker-progress" }, [this.track, this.phrase]);
-    this.error = h("div", { class: "gw-row-error" });
-    this.root = h("li", { class: "gw-row", "data-gw": "picker-row" });
-    this.root.append(h("div", { class: "gw-row-head" }, [this.name, this.info, this.button]), this.lines, this.fit, this.loading, this.error);
-  }
-
-  /** Open or close what is known of it. */
-  toggle() {
-    if (!this.row) return;
-    const open = this.info.getAttribute("aria-expanded") !== "true";
-    this.info.setAttribute("aria-expanded", String(open));
-    if (open && !this.details) {
-      this.details = new DetailsElement((nCtx) => this.row && this.post("load", { path: this.row.path, settings: { n_ctx: nCtx } }));
-      this.root.append(this.details.root);
-    }
-    if (this.details) this.details.root.hidden = !open;
-    if (open) this.post("details", { path: this.row.path });
-  }
-
-  press() {
-    if (!this.row) return;
-    if (this.row.status === "loading") this.post("cancel");
-    else if (this.row.status === "loaded") this.post("unload");
-    else this.post("load", { path: this.row.path });
-  }
-
-  /** @param {Row} row @param {boolean} waiting whether another model is being loaded */
-  update(row, waiting) {
-    const before = this.row;
-    this.row = row;
-    Object.assign(this.root.dataset, { name: row.name, status: row.status, usable: String(row.usable) });
-    this.name.textContent = row.name;
-    this.root.title = [row.title, row.fit?.text ?? ""].filter(Boolean).join("\n");
-    const notes = row.notes.map((text) => h("p", { class: row.demo ? "gw-row-note gw-row-demo" : "gw-row-note", text }));
-    this.lines.replaceChildren(...row.lines.map((text) => h("p", { text })), ...notes);
-    // That it fits is what one expects: it is in the tooltip, and can be asked for above the list.
-    this.fit.textContent = row.fit && row.fit.verdict !== "yes" ? row.fit.text : "";
-    this.fit.hidden = !this.fit.textContent;
-    this.fit.title = row.fit?.title ?? "";
-    this.fit.dataset.verdict = row.fit?.verdict ?? "";
-    this.loading.hidden = row.status !== "loading";
-    this.info.hidden = !row.usable;
-    this.info.setAttribute("aria-label", `About the model ${row.name}`);
-    this.showButton(row, waiting);
-    const shown = (/** @type {Row | null} */ of) => JSON.stringify([of?.error, of?.offers, of?.usable]);
-    if (shown(row) !== shown(before)) this.showError(row); // a button in it may have the focus
-  }
-
-  /** @param {Row} row @param {boolean} waiting */
-  showButton(row, waiting) {
-    const kinds = {
-      idle: ["Load", "picker-load", `Load the model ${row.name}`],
-      loading: ["Cancel", "picker-cancel", `Cancel loading ${row.name}`],
-      loaded: ["Unload", "picker-unload", `Unload the model ${row.name} and give its memory back`],
-    };
-    const [label, hook, title] = /** @type {[string, string, string]} */ (kinds[row.status]);
-    this.button.textContent = label;
-    if (row.usable) this.button.dataset.gw = hook;
-    else delete this.button.dataset.gw;
-    this.button.title = title;
-    this.button.setAttribute("aria-label", title);
-    this.button.hidden = !row.usable;
-    this.button.disabled = waiting && row.status === "idle";
-    this.button.classList.toggle("gw-primary", row.status === "idle" && row.chosen);
-  }
-
-  /** @param {Row} row */
-  showError(row) {
-    this.error.hidden = !row.error;
-    if (!row.error) {
-      delete this.error.dataset.gw;
-      this.error.replaceChildren();
-      return;
-    }
-    this.error.dataset.gw = "picker-error";
-    // A file that cannot be used is a fact; a load that failed is news.
-    const title = row.usable ? [h("strong", { text: row.error.title })] : [];
-    this.error.replaceChildren(...title, h("p", { text: row.error.text }));
-    for (const { label, ...how } of row.offers) {
-      const offer = h("button", { type: "button", class: "gw-button", text: label });
-      offer.addEventListener("click", () => {
-        this.button.focus(); // this one goes
-        this.post("load", { path: row.path, ...how });
-      });
-      this.error.append(offer);
-    }
-  }
-
-  /** @param {Progress} progress */
-  showProgress(progress) {
-    const percent = Math.round(progress.fraction * 100);
-    this.fill.style.width = `${percent}%`;
-    this.track.setAttribute("aria-valuenow", String(percent));
-    this.track.setAttribute("aria-label", progress.phrase);
-    const text = percent > 0 ? `${progress.phrase} ${percent}%` : progress.phrase;
-    this.phrase.replaceChildren(h("span", { text }), h("span", { text: progress.left }));
-  }
-}
 
 /** The settings for the next load; what is typed stays until it is used. */
 class SettingsElement {
@@ -236,6 +107,7 @@ class MoreElement {
         h("li", {}, ["Look for a model in the GGUF format, for example on ", link, ". A file ending in Q4_K_M.gguf of about 1 GB runs well with 4 GB of memory."]),
         h("li", {}, ["Put the file into this folder; it then appears above.", copyable(state.folder, "Copy the folder's path")]),
       ]),
+      h("p", { class: "gw-dim" }, ["Or let the program do it, in a cell: ", h("code", { text: "gw.ModelDownloader()" }), " fetches a model from the net, ", h("code", { text: "gw.ModelUploader()" }), " brings a file through the browser."]),
     );
   }
 }
@@ -249,13 +121,24 @@ class PickerView {
     this.rows = new Map();
     /** @type {PickerState | null} */
     this.state = null;
+    /** What is under way or came of it, by model. @type {Map<string, Job>} */
+    this.jobs = new Map();
+    /** A model that is shown and gets the focus as soon as it is listed. */
+    this.wanted = "";
+    this.isGone = false;
     const post = (/** @type {string} */ kind, /** @type {object} */ content = {}) => this.post(kind, content);
+    this.questions = new Questions(signal);
+    const isAtWork = (/** @type {string} */ key) => isActive(this.jobs.get(key) ?? null);
+    this.line = { post, isAtWork, reveal: (/** @type {string} */ path) => this.reveal(path), ask: this.ask.bind(this) };
     this.list = new ListElement();
     this.settings = new SettingsElement(post, () => this.loadAgain());
     this.more = new MoreElement();
     this.notice = h("p", { class: "gw-picker-notice", role: "status" });
     const refresh = ghostButton("refresh", "Look for new files");
     refresh.addEventListener("click", () => this.post("refresh"));
+    const restored = (/** @type {string} */ path) => this.reveal(path);
+    this.news = new NewsElement(this.line, restored, () => refresh.focus());
+    this.trash = new TrashElement(this.line, restored, () => this.news.close.focus());
     this.bar = h("div", { class: "gw-picker-bar", role: "alert", hidden: true }, [
       icon("warn"),
       h("span", { text: "The connection to Python is gone. Reload the page to go on." }),
@@ -264,17 +147,23 @@ class PickerView {
       this.bar,
       h("div", { class: "gw-picker-head" }, [h("h2", { text: "Models" }), refresh]),
       this.notice,
+      this.news.root,
       this.list.tools,
       this.list.rows,
       this.list.none,
       this.settings.root,
       this.more.root,
+      this.trash.root,
     ]);
-    if (el.closest("[data-gw-frame]")) this.root.classList.add("gw-embedded");
+    if (el.closest("[data-gw-frame]")) {
+      this.root.classList.add("gw-embedded");
+      this.more.root.hidden = true; // the frame has its own ways to more models
+    }
     el.append(this.root);
     const onMessage = (/** @type {any} */ content) => this.receive(content);
     model.on("msg:custom", onMessage);
     signal.addEventListener("abort", () => model.off("msg:custom", onMessage));
+    addEventListener("beforeunload", (event) => this.leaving(event), { signal });
     this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), () => this.post("snapshot"), signal);
     this.post("snapshot");
   }
@@ -288,6 +177,40 @@ class PickerView {
     this.model.send(kind === "load" ? { ...message, settings } : message);
   }
 
+  /** @param {string} kind @param {any} content @param {Then} then */
+  ask(kind, content, then) {
+    const key = content.path ?? `trash:${content.id ?? ""}`;
+    const mid = this.questions.add(then, () => isActive(this.jobs.get(key) ?? null));
+    if (this.isGone) return this.questions.failAll();
+    try {
+      this.post(kind, { ...content, mid });
+    } catch {
+      this.questions.failAll(); // the comm is closed
+    }
+    return undefined;
+  }
+
+  /** Show a model of the list and give it the focus, now or when it is listed. @param {string} path */
+  reveal(path) {
+    const element = this.rows.get(path);
+    this.wanted = element ? "" : path;
+    if (!element) return;
+    if (element.root.hidden) this.list.reset();
+    element.root.scrollIntoView({ block: "nearest" });
+    element.info.focus();
+    element.info.classList.add("gw-pointed");
+    element.info.addEventListener("blur", () => element.info.classList.remove("gw-pointed"), { once: true });
+  }
+
+  /**
+   * A Voila page has a Python of its own, which ends with the page; what it is writing then is lost.
+   * @param {BeforeUnloadEvent} event
+   */
+  leaving(event) {
+    const writes = [...this.jobs.values()].some((job) => isActive(job) && job.kind !== "check");
+    if (writes && document.body.dataset.voila !== undefined) event.preventDefault();
+  }
+
   loadAgain() {
     const loaded = this.state?.rows.find((row) => row.status === "loaded");
     if (loaded) this.post("load", { path: loaded.path });
@@ -298,8 +221,49 @@ class PickerView {
     this.heartbeat.heard();
     if (content.kind === "state") this.show(content.state);
     else if (content.kind === "details") this.rows.get(content.details.path)?.details?.show(content.details);
+    else if (content.kind === "judged") this.judge(content.fits);
+    else if (content.kind === "job") this.showJob(content.job);
+    else if (content.kind === "answer") this.answer(content);
     else if (content.kind === "notice") this.notice.textContent = content.text;
     else if (content.kind === "progress") this.rows.get(content.progress.path)?.showProgress(content.progress);
+  }
+
+  /** @param {Answer} answer */
+  answer(answer) {
+    const { renamed, removed } = answer;
+    if (renamed) {
+      const element = this.rows.get(renamed.from);
+      this.rows.delete(renamed.from);
+      if (element) {
+        this.rows.set(renamed.to, element);
+        element.move(renamed.to);
+      }
+    }
+    // The row goes, and with it the button that was pressed.
+    if (removed && this.rows.get(removed.path)?.root.contains(document.activeElement)) this.news.want(removed.id);
+    this.questions.take(answer);
+  }
+
+  /** @param {Record<string, Row["fit"]>} fits by path */
+  judge(fits) {
+    for (const [path, fit] of Object.entries(fits)) this.rows.get(path)?.judged(fit);
+    this.list.judged();
+  }
+
+  /** @param {Job} job */
+  showJob(job) {
+    this.jobs.set(job.key, job);
+    if (job.key.startsWith("trash:")) this.trash.showJob(job);
+    else this.rows.get(job.key)?.showJob(job);
+  }
+
+  /** @param {CareState} care */
+  showCare({ jobs, removed, said, trash, trashNotice }) {
+    this.jobs = new Map(jobs.map((job) => [job.key, job]));
+    for (const [path, element] of this.rows) element.showJob(this.jobs.get(path) ?? null);
+    this.news.show(removed, said);
+    this.trash.show(trash, trashNotice);
+    for (const job of jobs) if (job.key.startsWith("trash:")) this.trash.showJob(job);
   }
 
   /** @param {PickerState} state */
@@ -310,7 +274,7 @@ class PickerView {
     const known = this.rows;
     this.rows = new Map();
     for (const row of state.rows) {
-      const element = known.get(row.path) ?? new RowElement((kind, content) => this.post(kind, content));
+      const element = known.get(row.path) ?? new RowElement(this.line);
       element.update(row, waiting);
       this.rows.set(row.path, element);
     }
@@ -321,10 +285,14 @@ class PickerView {
     this.notice.textContent = state.notice;
     this.settings.update(state.fields, state.loadedWith);
     this.more.update(state);
+    if (state.care) this.showCare(state.care);
+    if (this.wanted) this.reveal(this.wanted);
   }
 
   /** @param {"there" | "busy" | "gone"} state */
   showConnection(state) {
+    if (state !== "busy") this.isGone = state === "gone";
+    if (this.isGone) this.questions.failAll();
     if (state === "busy") return; // no reason to reload: the bar stays as it is
     if (this.root.classList.contains("gw-embedded")) return; // the frame has its own bar
     const gone = state === "gone";

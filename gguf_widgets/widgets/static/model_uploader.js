@@ -8,6 +8,7 @@
  * goes on wherever it is chosen next. Leaves to others: what is an acceptable file (Python).
  */
 
+import { BrowsePanel } from "./_browse_panel.js";
 import { Heartbeat, newMid } from "./_connection.js";
 import { h, icon, setChildren } from "./_dom.js";
 import { CommTransport } from "./_upload_comm.js";
@@ -18,11 +19,12 @@ import { JobRow, UnfinishedRow } from "./_upload_row.js";
 import { sizeText, titleOf } from "./_upload_words.js";
 
 /**
+ * @import { BrowseState } from "./_browse_panel.js"
  * @import { BinaryModel, Transport } from "./_upload_comm.js"
  * @import { RowAction, Unfinished } from "./_upload_row.js"
  * @import { Way } from "./_upload_words.js"
  *
- * @typedef {{folder: string, room: string, http: boolean, listed: boolean, notice: string, uploads: Unfinished[]}} UploaderState
+ * @typedef {{folder: string, room: string, route: string, listed: boolean, notice: string, uploads: Unfinished[], browse: BrowseState}} UploaderState
  */
 
 const HERE_EVERY_MS = 5000;
@@ -123,6 +125,7 @@ class UploaderView {
       icon("warn"),
       h("span", { text: "Python does not answer. Uploads go on by themselves when it does. If it was restarted, load this page (in a notebook: run this cell) again, then choose the same file: it goes on where it stopped." }),
     ]);
+    this.browse = new BrowsePanel((kind, content) => this.comm.request(kind, content), (text) => this.say(text));
     this.notice = h("p", { class: "gw-up-notice", "data-gw": "upload-notice" });
     this.rows = h("ul", { class: "gw-up-rows", role: "list", "aria-label": "Uploads of this page" });
     this.unfinished = h("ul", { class: "gw-up-rows", role: "list", "aria-label": "Left unfinished" });
@@ -134,6 +137,7 @@ class UploaderView {
       h("div", { class: "gw-up-top" }, [h("h2", { text: "Upload a model" })]),
       this.zone.root,
       this.zone.input,
+      this.browse.root,
       this.notice,
       this.rows,
       this.leftPart,
@@ -189,8 +193,9 @@ class UploaderView {
       h("span", {}, ["Models are saved in ", h("code", {}, state.folder.split(/(?<=[/\\])/).flatMap((part) => [part, h("wbr")]))]),
     );
     this.note(state.notice);
-    this.way ??= state.http ? findHttpRoute().then((route) => route ?? this.comm) : Promise.resolve(this.comm);
+    this.way ??= state.route ? findHttpRoute(state.route).then((route) => route ?? this.comm) : Promise.resolve(this.comm);
     this.isListed = state.listed;
+    this.browse.show(state.browse);
     this.uploads = state.uploads;
     this.showLeft();
   }

@@ -13,6 +13,8 @@ import pytest
 from support.gguf_writer import MODEL_TENSORS, Tensor, Typed, gguf_bytes, model_bytes, model_entries
 
 from gguf_widgets.core import config
+from tests.core.care.converting import MODULE, write_slow_model
+from tests.core.conftest import processes_of, wait_for
 
 
 @pytest.fixture
@@ -45,6 +47,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only the superuser may make a small disk")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def slow_model(folder: Path) -> Path:
+    """Write a model whose conversion takes some seconds."""
+    return write_slow_model(folder / "slow.gguf")
+
+
+@pytest.fixture
+def no_process_is_left(home: Path) -> Iterator[None]:
+    """Wait after a test until no process converts any more."""
+    yield
+    wait_for(lambda: not processes_of(home, MODULE), "the converting processes have ended")
 
 
 def put(path: Path, data: bytes | None = None) -> Path:

@@ -21,8 +21,8 @@ from typing import Any
 
 from gguf_widgets.core import config
 from gguf_widgets.core.care.journal import trash_dir
-from gguf_widgets.core.care.rename import rename
-from gguf_widgets.core.care.trash import empty_trash, remove, restore, trash
+from gguf_widgets.core.care.removing import empty_trash, remove, restore, trash
+from gguf_widgets.core.care.renaming import rename
 
 _CHANGES = {
     "os.rename",
@@ -91,7 +91,7 @@ def main(what: str, folder: Path) -> None:
             if place.exists():
                 for path in place.iterdir():
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-        shutil.copytree(template, folder, dirs_exist_ok=True)
+        shutil.copytree(template, folder, dirs_exist_ok=True)  # with the files' times
         works: dict[str, Callable[[], object]] = {
             "remove": lambda: remove(folder / first),
             "restore": lambda: restore(trash()[0]),
@@ -104,7 +104,7 @@ def main(what: str, folder: Path) -> None:
         left = _state(folder)
         entries = [[e.name, len(e.files), e.num_missing] for e in trash()]
         notes = [path.name for path in trash_dir().rglob("*") if path.is_file()]
-        hidden = [path.name for path in folder.rglob(".*")]
+        hidden = [path.name for path in folder.rglob(".*") if path.name != ".downloads"]
         line = {"hidden": hidden, "killed": killed, "left": left, "healed": _state(folder)}
         sys.stdout.write(json.dumps({**line, "entries": entries, "notes": notes}) + "\n")
         if not killed:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from gguf_widgets.core import config
 from gguf_widgets.core.care import journal, moves
 from gguf_widgets.core.care.journal import trash_dir
-from gguf_widgets.core.care.rename import rename
-from gguf_widgets.core.care.trash import empty_trash, remove, restore, trash
+from gguf_widgets.core.care.removing import empty_trash, remove, restore, trash
+from gguf_widgets.core.care.renaming import rename
 from gguf_widgets.core.errors import GgufWidgetsError
 from tests.core.care.conftest import put, put_split
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gguf_widgets.core.download.record import Place, Record
 from tests.core.care.conftest import put, put_split
 
 SCRIPT = Path(__file__).with_name("kill_points.py")
@@ -87,6 +88,14 @@ def test_a_killed_removal_or_restore_happens_as_a_whole_or_not_at_all(
 
 def test_a_killed_rename_happens_as_a_whole_or_not_at_all(folder: Path) -> None:
     before = put_model(folder)
+    # One part was downloaded: what is known of that is renamed with it or not at all, too.
+    part = folder / "big-00002-of-00003.gguf"
+    place = Place(folder, part)
+    place.make()
+    status = part.stat()
+    place.write(Record(name="hf:o/r/x.gguf", size=status.st_size, mtime_ns=status.st_mtime_ns))
+    note = place.record_path
+    before = sorted([*before, f"{note.name}={note.read_bytes()[-16:].hex()}"])
     after = sorted(line.replace("big", "renamed") for line in before)
     lines = killed_everywhere("rename", folder)
     contents = sorted(line.partition("=")[2] for line in before)

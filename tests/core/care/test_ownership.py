@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gguf_widgets.core.care.ownership import owner_of
-from gguf_widgets.core.care.rename import rename
-from gguf_widgets.core.care.trash import remove, trash
+from gguf_widgets.core.care.removing import remove, trash
+from gguf_widgets.core.care.renaming import rename
 from gguf_widgets.core.errors import FileChangeError
 from gguf_widgets.core.library import ModelEntry
 from gguf_widgets.demo import demo_model_path

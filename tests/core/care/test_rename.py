@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from support.tiny_models import write_model
 
+from gguf_widgets.core import config
 from gguf_widgets.core.care import moves
-from gguf_widgets.core.care.journal import trash_dir
 from gguf_widgets.core.care.members import model_files
-from gguf_widgets.core.care.rename import rename
-from gguf_widgets.core.care.trash import empty_trash, remove, restore
+from gguf_widgets.core.care.removing import empty_trash, remove, restore
+from gguf_widgets.core.care.renaming import rename
 from gguf_widgets.core.errors import (
     FileChangeError,
     ModelInUseError,
@@ -52,7 +52,7 @@ def test_a_model_is_found_by_its_new_name_and_nothing_else_has_changed(folder: P
     assert "old" not in by_name()
     after = result.path.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert not list(trash_dir().glob("*.json"))
+    assert not list(config.trash_dir().glob("*.json"))
     entry = next(entry for entry in ModelLibrary().entries() if entry.name == "other")
     assert rename(entry, "by entry").new_name == "by entry"
 
@@ -182,7 +182,7 @@ def test_when_one_part_fails_all_have_their_old_names(
     expected = {errno.EACCES: "permission", errno.ENOSPC: "space", errno.EIO: "write"}
     assert problem_of(caught) == expected[code]
     assert contents(folder) == before
-    assert not list(trash_dir().glob("*.json"))
+    assert not list(config.trash_dir().glob("*.json"))
 
 
 @pytest.mark.parametrize("name", ["m", "mm", "mmproj", "p", "mmproj-m"])
@@ -302,7 +302,7 @@ def test_the_note_of_the_last_model_follows(folder: Path) -> None:
 
 RACER = """
 import sys
-from gguf_widgets.core.care.rename import rename
+from gguf_widgets.core.care.renaming import rename
 from gguf_widgets.core.errors import GgufWidgetsError
 path, names = sys.argv[1], sys.argv[2:]
 print("ready", flush=True)

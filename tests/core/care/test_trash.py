@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from gguf_widgets.core import config
 from gguf_widgets.core.care import moves, trash_folder
-from gguf_widgets.core.care import trash as trash_module
-from gguf_widgets.core.care.journal import LOCK_TIMEOUT_S, locked, trash_dir
+from gguf_widgets.core.care import removing as trash_module
+from gguf_widgets.core.care.journal import LOCK_TIMEOUT_S, locked
 from gguf_widgets.core.care.progress import Progress
-from gguf_widgets.core.care.rename import rename
-from gguf_widgets.core.care.trash import empty_trash, remove, restore, trash
+from gguf_widgets.core.care.removing import empty_trash, remove, restore, trash
+from gguf_widgets.core.care.renaming import rename
 from gguf_widgets.core.errors import FileChangeError, ModelInUseError
 from gguf_widgets.core.library import ModelLibrary
 from gguf_widgets.core.manager import ModelManager
@@ -60,7 +61,7 @@ def test_what_is_removed_comes_back_as_it_was(folder: Path) -> None:
     assert contents(folder) == before
     assert {path: path.stat().st_mtime_ns for path in parts} == times
     assert trash() == []
-    assert [path.name for path in trash_dir().iterdir()] == [".lock"]
+    assert [path.name for path in config.trash_dir().iterdir()] == [".lock"]
 
 
 def test_a_broken_file_can_be_removed_and_a_folder_that_is_gone_comes_back(folder: Path) -> None:
@@ -149,7 +150,7 @@ def test_emptying_deletes_what_was_asked_for_and_says_how_much(
     assert len(trash()) == 2
     assert [entry.name for entry in empty_trash(ids=["new"]).deleted] == ["new"]
     assert empty_trash().freed_bytes == 100
-    assert [path.name for path in trash_dir().iterdir()] == [".lock"]
+    assert [path.name for path in config.trash_dir().iterdir()] == [".lock"]
 
 
 def test_one_thing_that_cannot_be_deleted_does_not_stop_the_others(
@@ -268,7 +269,7 @@ def test_a_trash_on_another_disk_gets_a_copy_that_was_checked(
     assert (error.details["problem"], error.details["free_bytes"]) == ("space", 10**6)
     assert contents(other_disk) == before
     assert trash() == []
-    assert [path.name for path in trash_dir().iterdir()] == [".lock"]
+    assert [path.name for path in config.trash_dir().iterdir()] == [".lock"]
 
 
 def fill(path: Path) -> None:
@@ -283,7 +284,7 @@ def fill(path: Path) -> None:
 def test_a_disk_that_fills_up_during_the_copy(
     home: Path, folder: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trash_dir().symlink_to(small_disk)
+    config.trash_dir().symlink_to(small_disk)
     usage = moves.shutil.disk_usage
     monkeypatch.setattr(moves.shutil, "disk_usage", lambda _: usage("/")._replace(free=10**12))
     put_split(folder, "s")
@@ -374,7 +375,7 @@ def test_while_somebody_is_moving_files_others_wait_for_a_bounded_time(
 
 RACER = """
 import sys
-from gguf_widgets.core.care.trash import remove, restore, trash
+from gguf_widgets.core.care.removing import remove, restore, trash
 from gguf_widgets.core.errors import GgufWidgetsError
 print("ready", flush=True)
 sys.stdin.readline()
@@ -407,8 +408,8 @@ def test_the_trash_is_private_and_is_no_place_for_models(folder: Path) -> None:
     put(folder / "a.gguf")
     entry = remove(folder / "a.gguf").entry
     if os.name == "posix":
-        assert trash_dir().stat().st_mode & 0o777 == 0o700
+        assert config.trash_dir().stat().st_mode & 0o777 == 0o700
         assert entry.folder.stat().st_mode & 0o777 == 0o700
     assert "a" not in names()
     assert trash_module.trash is trash
-    assert trash_folder.entries_in(trash_dir()) == [entry]
+    assert trash_folder.entries_in(config.trash_dir()) == [entry]

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from support.gguf_writer import MODEL_TENSORS, Tensor, gguf_bytes, model_bytes, model_entries
 
-from gguf_widgets.core.care import hashes
-from gguf_widgets.core.care.hashes import checked_hash, remember_hash
+from gguf_widgets.core.care import checking as verify_module
+from gguf_widgets.core.care.checking import verify
+from gguf_widgets.core.care.hashes import remember_hash
 from gguf_widgets.core.care.progress import Progress
-from gguf_widgets.core.care.rename import rename
-from gguf_widgets.core.care.trash import remove, restore
-from gguf_widgets.core.care.verify import verify
+from gguf_widgets.core.care.removing import remove, restore
+from gguf_widgets.core.care.renaming import rename
 from gguf_widgets.core.errors import FileChangeError, InvalidValueError, ModelNotFoundError
+from gguf_widgets.core.library import hashes
+from gguf_widgets.core.library.hashes import sha256_of
 from tests.core.care.conftest import put, put_projector, put_split
 from tests.core.conftest import without_root
 
@@ -201,27 +203,50 @@ def test_a_file_that_may_not_be_read_or_a_disk_that_fails(
         def update(self, data: bytes) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("gguf_widgets.core.care.verify.hashlib.sha256", Failing)
+    monkeypatch.setattr("gguf_widgets.core.care.checking.hashlib.sha256", Failing)
     with pytest.raises(FileChangeError, match="may be failing"):
         verify(path)
 
 
-def test_what_is_remembered_is_bounded_and_survives_nonsense(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hashes, "_MOST", 3)
-    paths = [put(folder / f"{n}.gguf", model_bytes() + bytes([n])) for n in range(5)]
-    for path in paths:
-        verify(path)
-    assert [bool(hashes.known_hashes(path)) for path in paths] == [False, False, True, True, True]
+def test_nothing_is_needed_to_remember_with_for_a_check(folder: Path) -> None:
+    path = put(folder / "a.gguf")
     for text in ("", "[]", "{", '{"version": 2}', '{"version": 1, "hashes": {"a": 1}}'):
-        hashes._path().write_text(text)
-        assert verify(paths[0]).ok
-    assert remember_hash(folder / "none.gguf", "0" * 64) is False
-    with pytest.raises(InvalidValueError, match="64 digits"):
-        checked_hash("12")
+        put(hashes._FILE.path, text.encode())
+        assert verify(path).ok
     # A folder in which nothing can be remembered is no reason not to check.
-    hashes._path().unlink()
-    hashes._path().mkdir()
-    result: Any = verify(paths[1])
+    hashes._FILE.path.unlink()
+    hashes._FILE.path.mkdir()
+    result: Any = verify(path)
     assert result.ok
+
+
+def test_whoever_said_it_first_stays_named_and_is_believed(folder: Path) -> None:
+    path = put(folder / "a.gguf")
+    good = sha256(path.read_bytes())
+    assert remember_hash(path, good, "the download")
+    assert verify(path).ok
+    assert [one.source for one in verify(path).files[0].compared] == ["the download"]
+    # Read by the list of models after it has lost a bit, it is not remembered as being right.
+    flip(path)
+    assert sha256_of(path) != good
+    (compared,) = verify(path).files[0].compared
+    assert (compared.source, compared.sha256, compared.matches) == ("the download", good, False)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no named pipes")
+@pytest.mark.timeout(20)
+def test_a_named_pipe_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(folder / "a.gguf")
+    os.mkfifo(folder / "a.gguf.sha256")
+    assert verify(path).files[0].compared == ()
+    real = verify_module.known_hashes
+
+    def swapped(file: Path) -> Any:
+        known = real(file)
+        file.unlink()
+        os.mkfifo(file)
+        return known
+
+    monkeypatch.setattr(verify_module, "known_hashes", swapped)
+    with pytest.raises(FileChangeError, match="was changed"):
+        verify(path)

@@ -4,7 +4,7 @@ Promises: it does what it is asked on standard input, one request a line, and an
 output, one JSON object a line; when its standard input closes or the process that started it is
 gone, it removes the file that it is writing and ends at once, in the middle of native code as well.
 Buffers take no more than `MAX_BUFFER_BYTES`, whatever the model's size. Leaves to others: what is
-allowed, and whether the result is good (`core.care.convert`, which starts it); nothing here is
+allowed, and whether the result is good (`core.care.converting`, which starts it); nothing here is
 imported by it.
 
 Requests: ``{"input", "output", "file_type", "requantize", "n_threads", "plan"}``; with "plan"

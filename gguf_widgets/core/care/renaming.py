@@ -1,7 +1,8 @@
 """Giving a model another name: all its files, or none.
 
 Promises: only files in our own models folder; every part, the companion and the checksums that
-carry its name follow it; the program's note of the model that was loaded last follows, too. Leaves
+carry its name follow it, and so do the record of its download, its hash, and the program's note of
+the model that was loaded last. Leaves
 to others: what is a good name (`names`), the moving (`moves`, `journal`). Conversations keep the
 name that the model had when it answered: they tell what was, not what is.
 """
@@ -13,15 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gguf_widgets.core.care.fetched import record_moves
 from gguf_widgets.core.care.in_use import in_use_sentence, refuse_if_loaded
 from gguf_widgets.core.care.journal import carry_out_safely, heal_renames, locked
 from gguf_widgets.core.care.members import model_files
-from gguf_widgets.core.care.moves import plan, refuse_taken
+from gguf_widgets.core.care.moves import Move, plan, refuse_taken
 from gguf_widgets.core.care.names import checked_stem, with_number
 from gguf_widgets.core.care.ownership import refuse_foreign
-from gguf_widgets.core.errors import FileChangeError, StoreError
+from gguf_widgets.core.errors import DownloadError, FileChangeError, StoreError
 from gguf_widgets.core.format import plain_text
 from gguf_widgets.core.library import ModelEntry
+from gguf_widgets.core.library.hashes import Followed
 from gguf_widgets.core.preferences import LAST_MODEL, Preferences
 
 __all__ = ["RenameResult", "free_stem", "rename"]
@@ -111,7 +114,9 @@ def rename(
         moves = [plan(source, target) for source, target in pairs]
         try:
             refuse_taken(moves)
-            carry_out_safely(folder, moves)
+            hashes = Followed([source for source, _ in pairs])
+            carry_out_safely(folder, [*moves, *_moves_of_records(pairs)])
+            hashes.arrived([target for _, target in pairs])
         except FileChangeError as error:
             if error.details.get("problem") == "taken":
                 error.details["suggestion"] = free_stem(files.folder, stem)
@@ -146,6 +151,13 @@ def free_stem(folder: Path, stem: str) -> str:
         if not any(name.startswith((f"{begin}.", f"{begin}-0")) for name in taken):
             return candidate
     return with_number(stem, 1000)
+
+
+def _moves_of_records(pairs: list[tuple[Path, Path]]) -> list[Move]:
+    try:
+        return record_moves(pairs)
+    except DownloadError as error:
+        raise FileChangeError(error.message, problem="write") from error
 
 
 def _missing(count: int) -> str:

@@ -14,7 +14,9 @@ left is removed by the next conversion into that folder.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -44,7 +46,7 @@ from gguf_widgets.core.care.quantizations import (
     quantized_types,
     refusal,
 )
-from gguf_widgets.core.care.rename import free_stem
+from gguf_widgets.core.care.renaming import free_stem
 from gguf_widgets.core.errors import (
     FileChangeError,
     InvalidValueError,
@@ -56,11 +58,13 @@ from gguf_widgets.core.gguf_bytes import shown
 from gguf_widgets.core.gguf_header import GgufHeader
 from gguf_widgets.core.library import ModelEntry
 
-__all__ = ["ConvertResult", "convert", "quantizations"]
+__all__ = ["ConvertResult", "convert", "new_stem", "own_name", "quantizations"]
 
-_PART: Final = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.convert\.part", re.DOTALL)
+_PART: Final = re.compile(r"\..+\.(\d+)-([0-9a-f]{4})[0-9a-f]{4}\.convert\.part", re.DOTALL)
 # A part that nobody has written to for so long, and whose process is gone, is left over.
 _LEFT_OVER_S: Final = 600.0
+# Of another machine's processes nobody here knows, and its clock may be another one.
+_FOREIGN_S: Final = 86_400.0
 # llama.cpp says sizes in hundredths of a MiB, and a header grows by an entry or two.
 _TOLERANCE_BYTES: Final = 64 << 10
 _MAX_THREADS: Final = 1024
@@ -153,7 +157,7 @@ def convert(
     reason = demo_mode.demo_reason()
     if reason is not None:
         raise MissingDependencyError(f"Models cannot be converted in demo mode. {reason}")
-    target = _target(_own_name(model, files, header), files.parts[0], header, form, name, folder)
+    target = _target(own_name(model, files, header), files.parts[0], header, form, name, folder)
     before = [_state(path) for path in header.parts]
     watch = Watch("convert", 0, on_progress=on_progress, cancelled=cancelled)
     with _Part(target) as part, ConversionProcess() as process:
@@ -252,7 +256,7 @@ def _target(
             config.ensure(where)
         except OSError as error:
             raise failed(where, error) from error
-    new = checked_stem(name) if name is not None else _new_stem(stem, header, form)
+    new = checked_stem(name) if name is not None else new_stem(stem, header, form)
     target = where / f"{new}.gguf"
     try:
         if target.exists() or target.is_symlink():
@@ -268,10 +272,20 @@ def _target(
     return target
 
 
-def _own_name(
+def own_name(
     model: ModelEntry | str | os.PathLike[str], files: ModelFiles, header: GgufHeader
 ) -> str:
-    """Return what a model is called: a file that is called by its hash says nothing."""
+    """Return what a model is called in the name of what is made from it.
+
+    A file that is called by its hash says nothing: then it is what the list or its header calls it.
+
+    Parameters
+    ----------
+    model : ModelEntry, str or path-like
+        As it was asked for.
+    files : ModelFiles
+    header : GgufHeader
+    """
     if not is_named_by_hash(files.parts[0]):
         return files.stem
     name = model.name if isinstance(model, ModelEntry) else header.name
@@ -280,8 +294,14 @@ def _own_name(
     return plain or "model"
 
 
-def _new_stem(stem: str, header: GgufHeader, form: str) -> str:
-    """Return the model's name with the new form for its own: "Tiny-F16" becomes "Tiny-Q8_0"."""
+def new_stem(stem: str, header: GgufHeader, form: str) -> str:
+    """Return the model's name with the new form for its own: "Tiny-F16" becomes "Tiny-Q8_0".
+
+    Raises
+    ------
+    FileChangeError
+        "name": the model's own name is one that no new file gets.
+    """
     own = {header.info().quantization, *(tensor.type for tensor in header.tensors), "FP16", "FP32"}
     for known in sorted(own, key=len, reverse=True):
         match = re.fullmatch(rf"(.+[-_. ]){re.escape(known)}", stem, re.IGNORECASE)
@@ -326,7 +346,7 @@ class _Part:
     """The unfinished file; gone at the end unless it has its name by then."""
 
     def __init__(self, target: Path) -> None:
-        ending = f".{os.getpid()}-{secrets.token_hex(4)}.convert.part"
+        ending = f".{os.getpid()}-{_machine()}{secrets.token_hex(2)}.convert.part"
         stem = target.name.encode()[: 250 - len(ending)].decode("utf-8", "ignore")
         self._path = target.with_name(f".{stem}{ending}")
 
@@ -344,15 +364,24 @@ class _Part:
             self._path.unlink(missing_ok=True)
 
 
+def _machine() -> str:
+    """Return four digits that tell this machine from others that use the same folder."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:4]
+
+
 def _remove_leftovers(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             match = _PART.fullmatch(path.name)
-            if match is None or psutil.pid_exists(int(match[1])):
+            if match is None:
+                continue
+            own = match[2] == _machine()
+            if own and psutil.pid_exists(int(match[1])):
                 continue
             with contextlib.suppress(OSError):  # on the next occasion
-                # The number is of this machine only, and the folder may be several machines'.
-                if abs(time.time() - path.stat().st_mtime) > _LEFT_OVER_S:
+                # The clock may have been set back since.
+                age = abs(time.time() - path.stat().st_mtime)
+                if age > (_LEFT_OVER_S if own else _FOREIGN_S):
                     path.unlink()
 
 

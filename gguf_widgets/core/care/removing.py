@@ -3,6 +3,7 @@
 Promises: `remove` moves files and deletes none; `restore` brings them back, to their old name or
 another; only `empty_trash` deletes, and only what it is asked to. A process that is killed at any
 moment leaves each file in one place or the other, and the next look at the trash puts things right.
+What is known of a model's download and its hash goes along.
 Leaves to others: the moves (`moves`, `journal`), the records (`records`), whose files these are
 (`ownership`).
 
@@ -21,8 +22,9 @@ from pathlib import Path
 import msgspec
 
 from gguf_widgets.core import config
+from gguf_widgets.core.care.fetched import note_of, put_note, remove_record_of
 from gguf_widgets.core.care.in_use import in_use_sentence, refuse_if_loaded
-from gguf_widgets.core.care.journal import locked, new_id, trash_dir
+from gguf_widgets.core.care.journal import locked, new_id
 from gguf_widgets.core.care.members import Member, ModelFiles, model_files, with_stem
 from gguf_widgets.core.care.moves import Move, carry_out, failed, plan, refuse_taken, undo
 from gguf_widgets.core.care.names import checked_stem
@@ -37,12 +39,14 @@ from gguf_widgets.core.care.records import (
     remove_record,
     write_record,
 )
-from gguf_widgets.core.care.rename import free_stem
+from gguf_widgets.core.care.renaming import free_stem
 from gguf_widgets.core.care.results import EmptyResult, RemoveResult, RestoreResult
 from gguf_widgets.core.care.trash_folder import delete, entries_in, find, heal, not_in_trash
 from gguf_widgets.core.errors import FileChangeError
 from gguf_widgets.core.format import plain_text
 from gguf_widgets.core.library import ModelEntry
+from gguf_widgets.core.library.hashes import Followed
+from gguf_widgets.core.plain_files import sync_folder
 
 __all__ = [
     "EmptyResult",
@@ -112,7 +116,7 @@ def trash() -> list[TrashEntry]:
     What a killed process left half done is put right on the way. While another process is moving
     files, what it is moving just now is left out.
     """
-    folder = trash_dir()
+    folder = config.trash_dir()
     if not folder.is_dir():
         return []
     try:
@@ -151,7 +155,7 @@ def restore(
         `moves.carry_out` raises.
     """
     stem = None if new_name is None else checked_stem(new_name)
-    if not trash_dir().is_dir():
+    if not config.trash_dir().is_dir():
         raise not_in_trash(which, [])
     with locked() as folder:
         heal(folder)
@@ -169,13 +173,22 @@ def restore(
         ]
         try:
             refuse_taken(moves)
+            hashes = Followed([Path(move.source) for move in moves])
             base = record if record is not None else _record_of(entry)
             write_record(
                 entry.folder, msgspec.structs.replace(base, state="restoring", moves=moves)
             )
             try:
                 carry_out(moves, _watch(moves, on_progress, cancelled))
+                for file, target in zip(entry.files, targets, strict=True):
+                    if file.note is not None and not put_note(target, file.note):
+                        notes.append("Where it was downloaded from could not be noted again.")
+                # From here on it is restored: a record that cannot be removed must not undo it.
+                write_record(
+                    entry.folder, msgspec.structs.replace(base, state="deleting", moves=[])
+                )
             except BaseException:
+                undo(moves)  # of what went well before a record that could not be written
                 with contextlib.suppress(FileChangeError):  # else the next look does it
                     write_record(
                         entry.folder, msgspec.structs.replace(base, state="trashed", moves=[])
@@ -189,6 +202,7 @@ def restore(
                 error.message += f' "{suggestion}" is free.'
                 error.args = (error.message,)
             raise
+        hashes.arrived(targets)
         remove_record(entry.folder)
     if entry.num_missing:
         notes.append(f"{entry.num_missing} of its files are lost.")
@@ -213,7 +227,7 @@ def empty_trash(
     FileChangeError
         `problem` is "not_in_trash" (one of the ids; nothing is deleted), "busy" or "permission".
     """
-    if not trash_dir().is_dir():
+    if not config.trash_dir().is_dir():
         if ids is not None and (wanted := list(ids)):
             raise not_in_trash(wanted[0], [])
         return EmptyResult((), 0, 0)
@@ -264,6 +278,9 @@ def _put(
         place.mkdir(mode=0o700)
     except OSError as error:
         raise failed(place, error) from error
+    # Before anything goes into it: without its name all of that would be lost with the power.
+    sync_folder(folder)
+    hashes = Followed([member.path for member in files.members])
     try:
         write_record(place, record)
         carry_out(moves, _watch(moves, on_progress, cancelled))
@@ -273,6 +290,10 @@ def _put(
         if not undo(moves, target_is_ours=True):
             remove_record(place)
         raise
+    hashes.arrived([Path(move.target) for move in moves])
+    for file in record.files:
+        if file.note is not None:
+            remove_record_of(Path(file.original), file.note)
     entry = entry_of(place, read_record(place))
     if entry is None:  # somebody took it out of the trash in this very moment
         raise FileChangeError(
@@ -288,6 +309,7 @@ def _stored(member: Member, move: Move) -> StoredFile:
         kind=member.kind,
         size=member.size,
         link=move.link,
+        note=note_of(member.path) if move.link is None else None,
     )
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gguf_widgets.core.care.hashes import Known, checked_hash, known_hashes, remember_hash
+from gguf_widgets.core.care.hashes import Known, checked_hash, known_hashes
 from gguf_widgets.core.care.members import model_files
 from gguf_widgets.core.care.moves import failed
 from gguf_widgets.core.care.progress import Cancelled, OnProgress, Watch
@@ -25,8 +26,8 @@ from gguf_widgets.core.format import format_bytes, plain_text
 from gguf_widgets.core.gguf import read_header
 from gguf_widgets.core.gguf_bytes import shown
 from gguf_widgets.core.gguf_header import GgufHeader
-from gguf_widgets.core.gguf_values import FileIdentity
 from gguf_widgets.core.library import ModelEntry
+from gguf_widgets.core.library.hashes import remember_read
 
 __all__ = ["Comparison", "FileCheck", "VerifyResult", "verify"]
 
@@ -205,11 +206,11 @@ def verify(
         known = known_hashes(path)
         if path in given:
             known.insert(0, Known(given[path], "the hash that you gave"))
-        sha256, size = _hash(path, watch)
+        sha256, status = _hash(path, watch)
         compared = tuple(Comparison(k.source, k.sha256, k.sha256 == sha256) for k in known)
-        checks.append(FileCheck(path, size, sha256, compared))
+        checks.append(FileCheck(path, status.st_size, sha256, compared))
         if error is None and all(one.matches for one in compared):
-            remember_hash(path, sha256)
+            remember_read(path, sha256, status)
     return VerifyResult(files.stem, tuple(checks), error, num_tensors, tuple(notes))
 
 
@@ -278,18 +279,21 @@ def _size(path: Path) -> int:
         raise failed(path, error) from error
 
 
-def _hash(path: Path, watch: Watch) -> tuple[str, int]:
+def _hash(path: Path, watch: Watch) -> tuple[str, os.stat_result]:
+    """Return the hash of a file, and what the file was like when it had been read."""
     digest, done = hashlib.sha256(), 0
     try:
-        with path.open("rb", buffering=0) as file:
-            before = FileIdentity.of(os.fstat(file.fileno()))
+        # Not Path.open: a named pipe that has come in its place must not make us wait.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(path, flags), "rb", buffering=0) as file:
+            before = os.fstat(file.fileno())
             watch.add(0)
             # A file that grows as fast as it is read would have no end.
-            while done <= before.size and (data := file.read(_CHUNK_BYTES)):
+            while done <= before.st_size and (data := file.read(_CHUNK_BYTES)):
                 digest.update(data)
                 done += len(data)
                 watch.add(len(data))
-            after = FileIdentity.of(os.fstat(file.fileno()))
+            after = os.fstat(file.fileno())
     except OSError as error:
         raise FileChangeError(
             f"{shown(path)} cannot be read to its end: {error.strerror or error}. "
@@ -301,11 +305,17 @@ def _hash(path: Path, watch: Watch) -> tuple[str, int]:
             problem="permission" if isinstance(error, PermissionError) else "read",
             path=str(path),
         ) from error
-    if (before.size, before.mtime_ns) != (after.size, after.mtime_ns) or done != after.size:
+    whole = stat.S_ISREG(after.st_mode) and done == after.st_size
+    if _content(before) != _content(after) or not whole:
         raise FileChangeError(
             f"{shown(path)} was changed while it was read. Wait until it is complete, then check "
             "it again.",
             problem="changed",
             path=str(path),
         )
-    return digest.hexdigest(), done
+    return digest.hexdigest(), after
+
+
+def _content(status: os.stat_result) -> tuple[int, int]:
+    # Not the time of the last change of its name: it may be renamed while it is read.
+    return status.st_size, status.st_mtime_ns
