@@ -17,16 +17,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gguf_widgets.core import errors
+    from gguf_widgets.batch.processor import BatchProcessor, resume, runs
+    from gguf_widgets.batch.run import BatchRun
+    from gguf_widgets.core import care, download, errors
     from gguf_widgets.core.chat import ChatInterface
     from gguf_widgets.core.gguf import read_header
-    from gguf_widgets.core.library import models
+    from gguf_widgets.core.library import (
+        add_file,
+        add_folder,
+        models,
+        remove_file,
+        remove_folder,
+    )
     from gguf_widgets.core.manager import ModelManager, load
     from gguf_widgets.core.model import Model
     from gguf_widgets.core.types import FinishReason, ModelInfo, Reply, SamplingSettings
     from gguf_widgets.core.workers import workers
     from gguf_widgets.dashboard.dashboard import Dashboard
     from gguf_widgets.widgets.chat_box import ChatBox
+    from gguf_widgets.widgets.model_downloader import ModelDownloader
     from gguf_widgets.widgets.model_picker import ModelPicker
     from gguf_widgets.widgets.model_uploader import ModelUploader
 
@@ -34,40 +43,65 @@ __version__ = "0.1.0"
 
 # Where each public name lives. A test holds this table, `__all__` and the imports above together.
 _HOMES = {
+    "BatchProcessor": "gguf_widgets.batch.processor",
+    "BatchRun": "gguf_widgets.batch.run",
     "ChatBox": "gguf_widgets.widgets.chat_box",
     "ChatInterface": "gguf_widgets.core.chat",
     "Dashboard": "gguf_widgets.dashboard.dashboard",
     "FinishReason": "gguf_widgets.core.types",
     "Model": "gguf_widgets.core.model",
+    "ModelDownloader": "gguf_widgets.widgets.model_downloader",
     "ModelInfo": "gguf_widgets.core.types",
     "ModelManager": "gguf_widgets.core.manager",
     "ModelPicker": "gguf_widgets.widgets.model_picker",
     "ModelUploader": "gguf_widgets.widgets.model_uploader",
     "Reply": "gguf_widgets.core.types",
     "SamplingSettings": "gguf_widgets.core.types",
+    "add_file": "gguf_widgets.core.library",
+    "add_folder": "gguf_widgets.core.library",
+    "care": "gguf_widgets.core.care",
+    "download": "gguf_widgets.core.download",
     "errors": "gguf_widgets.core.errors",
     "load": "gguf_widgets.core.manager",
     "models": "gguf_widgets.core.library",
     "read_header": "gguf_widgets.core.gguf",
+    "remove_file": "gguf_widgets.core.library",
+    "remove_folder": "gguf_widgets.core.library",
+    "resume": "gguf_widgets.batch.processor",
+    "runs": "gguf_widgets.batch.processor",
     "workers": "gguf_widgets.core.workers",
 }
 
+# These names are modules: gw.care.rename(...), gw.download.search(...), gw.errors.StoreError.
+_MODULES = ("care", "download", "errors")
+
 __all__ = [
+    "BatchProcessor",
+    "BatchRun",
     "ChatBox",
     "ChatInterface",
     "Dashboard",
     "FinishReason",
     "Model",
+    "ModelDownloader",
     "ModelInfo",
     "ModelManager",
     "ModelPicker",
     "ModelUploader",
     "Reply",
     "SamplingSettings",
+    "add_file",
+    "add_folder",
+    "care",
+    "download",
     "errors",
     "load",
     "models",
     "read_header",
+    "remove_file",
+    "remove_folder",
+    "resume",
+    "runs",
     "workers",
 ]
 
@@ -77,7 +111,7 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(home)
-    value = module if name == "errors" else getattr(module, name)
+    value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -18,8 +18,10 @@ from typing import Any, NamedTuple, Self, TypeVar
 from gguf_widgets.core.conversation_input import Conversation, check_text, to_messages
 from gguf_widgets.core.errors import InvalidValueError, WorkerError
 from gguf_widgets.core.format import format_bytes
+from gguf_widgets.core.model_batch import BatchMethods
 from gguf_widgets.core.model_embedding import EmbeddingMethods
 from gguf_widgets.core.model_prefix import PrefixMethods
+from gguf_widgets.core.model_submit import OnEnd, Submitted
 from gguf_widgets.core.text_stream import AsyncTextStream, TextStream
 from gguf_widgets.core.types import LoadSettings, ModelInfo, Priority, Reply, SamplingSettings
 from gguf_widgets.core.worker import protocol
@@ -37,7 +39,7 @@ _CALL_TIMEOUT_S = 120.0
 _MAX_CHOICES = 256
 
 
-class Model(EmbeddingMethods, PrefixMethods):
+class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
     """A model that answers; made by `gguf_widgets.load` or `ModelManager.load`.
 
     The sampling keywords (``temperature``, ``max_tokens``, ``seed``, ``stop``, ``schema``, ...) are
@@ -219,6 +221,31 @@ class Model(EmbeddingMethods, PrefixMethods):
         """Do what `complete` does without blocking."""
         request = _raw_request(text, sampling)
         return await AsyncTextStream(lambda: self._open(*request)).result()
+
+    def submit(self, conversation: Conversation, on_end: OnEnd, **sampling: Any) -> Submitted:
+        """Ask without waiting; errors in the question as for `chat`.
+
+        Parameters
+        ----------
+        conversation : str or list of messages
+        on_end : callable
+            Called once, with the `Reply` or the error, in a thread of the connection: it must
+            return at once. What arrives on the way is not told.
+        **sampling
+            Fields of `SamplingSettings`.
+        """
+        prompt, settings, priority = self._chat_request(conversation, sampling)
+
+        def make(request_id: str) -> protocol.Generate:
+            return protocol.Generate(
+                request_id=request_id,
+                prompt=prompt,
+                sampling=settings,
+                priority=priority,
+                pieces=False,
+            )
+
+        return self._with_client(lambda client: Submitted(client, make, on_end))
 
     # --- tokens ---
 

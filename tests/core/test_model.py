@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import queue
 import signal
 import threading
 import time
@@ -17,13 +18,15 @@ import pytest
 from gguf_widgets.core.errors import (
     ChatTemplateError,
     ContextOverflowError,
+    GgufWidgetsError,
     InvalidValueError,
     ModelUnloadedError,
     WorkerDiedError,
 )
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.model import Model
-from gguf_widgets.core.types import FinishReason, PrefillProgress
+from gguf_widgets.core.types import FinishReason, PrefillProgress, Reply
+from gguf_widgets.core.worker.client import WorkerClient
 from tests.core.conftest import takes_at_most, wait_for
 
 STORY = "Tell me a story"
@@ -62,6 +65,55 @@ def test_a_reply_is_its_streams_text_and_its_numbers_add_up(model: Model) -> Non
     assert "".join(pieces) == stream.text == stream.reply.text == reply.text
     assert isinstance(stream.progress, PrefillProgress | None)
     assert list(stream) == []
+
+
+def test_many_questions_from_one_thread_each_end_once(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: queue.SimpleQueue[tuple[int, Reply | GgufWidgetsError]] = queue.SimpleQueue()
+    calls: list[str] = []
+    take = WorkerClient._receive
+
+    def watch(client: WorkerClient, message: Any) -> None:
+        calls.append(type(message).__name__)
+        take(client, message)
+
+    monkeypatch.setattr(WorkerClient, "_receive", watch)
+    wanted = model.chat(STORY, temperature=0).text
+    calls.clear()
+    for number in range(40):
+        model.submit(
+            STORY,
+            lambda end, number=number: ends.put((number, end)),  # type: ignore[misc]
+            temperature=0,
+            priority="batch",
+        )
+    got = dict(ends.get(timeout=60) for _ in range(40))
+    assert sorted(got) == list(range(40))
+    assert {str(reply) for reply in got.values()} == {wanted}
+    assert set(calls) == {"Finished"}, "what comes on the way is not even sent"
+    assert ends.empty()
+    with pytest.raises(InvalidValueError, match="no setting called"):
+        model.submit(STORY, print, temprature=0)
+    model.submit(STORY * 5000, lambda end: ends.put((0, end)))
+    assert isinstance(ends.get(timeout=60)[1], ContextOverflowError)
+
+
+def test_a_question_that_is_taken_back_and_one_whose_worker_dies_end_once(
+    slow_model: Model,
+) -> None:
+    ends: queue.SimpleQueue[Reply | GgufWidgetsError] = queue.SimpleQueue()
+    slow_model.submit(STORY, ends.put).stop()
+    end = ends.get(timeout=30)
+    assert isinstance(end, Reply)
+    assert end.finish_reason is FinishReason.ABORTED
+    slow_model.submit(STORY, ends.put)
+    assert slow_model.pid is not None
+    os.kill(slow_model.pid, signal.SIGKILL)
+    assert isinstance(ends.get(timeout=30), WorkerDiedError)
+    slow_model.submit("Hello", ends.put, max_tokens=2)
+    assert isinstance(ends.get(timeout=60), Reply)
+    assert ends.empty()
 
 
 def test_a_conversation_and_a_raw_text_are_two_things(model: Model) -> None:

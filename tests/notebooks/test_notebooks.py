@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,26 @@ def test_the_first_chat_shows_what_its_words_promise(
     ] == []
 
 
+def test_a_table_becomes_a_typed_table_and_how_often_it_is_right_is_measured(
+    person: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = run(REPOSITORY / "notebooks" / "02_batch_to_dataframe.ipynb", person, monkeypatch)
+    right = re.search(r"(\d+)% of 200 reviews", text_of(cells["accuracy"]))
+    assert right is not None
+    assert int(right[1]) >= 80
+    assert "category" in text_of(cells["types"])
+    assert re.search(r"200 rows, 200 replies", text_of(cells["preflight"]))
+    parts = text_of(cells["parts"])
+    whole = re.search(r"all four +(\d+)%", parts)
+    assert whole is not None
+    assert int(whole[1]) >= 75
+    assert "Int64" in parts
+    assert "200 of 200 rows" in text_of(cells["resume"])
+    bars = [one for one in cells["label"].outputs if "text/html" in one.get("data", {})]
+    assert "progressbar" in bars[0].data["text/html"]
+    assert "200 of 200 rows" in bars[0].data["text/html"], "the bar is drawn over, not repeated"
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_is_stored_clean(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
@@ -110,4 +131,8 @@ def test_a_notebook_is_stored_clean(path: Path) -> None:
 
 
 def test_every_notebook_is_run_by_a_test() -> None:
-    assert {path.name for path in NOTEBOOKS} == {"dashboard.ipynb", "01_first_chat.ipynb"}
+    assert {path.name for path in NOTEBOOKS} == {
+        "dashboard.ipynb",
+        "01_first_chat.ipynb",
+        "02_batch_to_dataframe.ipynb",
+    }

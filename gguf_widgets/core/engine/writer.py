@@ -75,6 +75,11 @@ class Writer:
         logprob, top = self._backend.logprobs(row, token, num_top)
 
         def text(token: int) -> str:
+            # Its own bytes: `detokenize` of one token alone leaves out a blank at its beginning
+            # where the vocabulary puts one in front of every text.
+            piece = self._backend.token_to_piece(token)
+            if piece:
+                return piece.decode("utf-8", "replace")
             return self._backend.detokenize([token], special=True)
 
         sequence.logprobs.append(

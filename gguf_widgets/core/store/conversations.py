@@ -8,25 +8,21 @@ what a model is sent, titles, events (`core.chat`), connections (`store`).
 
 from __future__ import annotations
 
-import json
-import logging
-import math
 import time
 import uuid
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from gguf_widgets.core.chat_types import ChatMessage, Conversation, MessageStatus, well_formed
 from gguf_widgets.core.errors import InvalidValueError, StoreError, WireError
 from gguf_widgets.core.store import owners
+from gguf_widgets.core.store.json_values import from_json, member_of, struct_of, to_json
 from gguf_widgets.core.store.store import BUSY_S, Store
 from gguf_widgets.core.types import FinishReason, SamplingSettings, Timings, Usage
 
 __all__ = ["Conversations", "new_id"]
-
-_log = logging.getLogger(__name__)
 
 _CONVERSATION = (
     "id, title, system, model_type, model_name, model, active_leaf_id, created_at, updated_at, "
@@ -37,8 +33,6 @@ _MESSAGE = (
     "timings, error, model_name, model, sampling, seed"
 )
 _UPDATABLE = frozenset({"title", "system", "model_type", "model_name", "model", "pinned"})
-
-_Value = TypeVar("_Value", Usage, Timings, SamplingSettings)
 
 
 def new_id() -> str:
@@ -86,7 +80,7 @@ class Conversations:
                     conversation.system,
                     model_type,
                     model_name,
-                    _to_json(model),
+                    to_json(model),
                     now,
                     now,
                 ),
@@ -201,7 +195,7 @@ class Conversations:
         StoreError
             A message's conversation or parent is not in the store.
         """
-        owner = _to_json(msgspec.to_builtins(owners.this_process()))
+        owner = to_json(msgspec.to_builtins(owners.this_process()))
         with self.store.transaction() as connection:
             for message in messages:
                 known = connection.execute(
@@ -329,11 +323,11 @@ class Conversations:
         dead = [
             (message_id, owner)
             for message_id, owner, updated_at in open_ones
-            if not owners.is_alive(_from_json(owner), updated_at)
+            if not owners.is_alive(from_json(owner), updated_at)
         ]
         if not dead:
             return 0
-        error = _to_json(
+        error = to_json(
             WireError(
                 kind=StoreError.__name__,
                 message="The program that wrote this answer ended in the middle of it. What had "
@@ -383,31 +377,31 @@ def _columns(message: ChatMessage) -> dict[str, Any]:
         "status": message.status.value,
         "created_at": message.created_at,
         "finish_reason": message.finish_reason.value if message.finish_reason else None,
-        "usage": _to_json(message.usage),
-        "timings": _to_json(message.timings),
-        "error": _to_json(message.error),
+        "usage": to_json(message.usage),
+        "timings": to_json(message.timings),
+        "error": to_json(message.error),
         "model_name": _plain(message.model_name),
-        "model": _to_json(message.model),
-        "sampling": _to_json(message.sampling),
+        "model": to_json(message.model),
+        "sampling": to_json(message.sampling),
         "seed": message.seed,
     }
 
 
 def _message(row: tuple[Any, ...]) -> ChatMessage:
     value = dict(zip(_MESSAGE.split(", "), row, strict=True))
-    value["status"] = _member(MessageStatus, value["status"]) or MessageStatus.COMPLETE
-    value["finish_reason"] = _member(FinishReason, value["finish_reason"])
-    value["usage"] = _value(Usage, value["usage"])
-    value["timings"] = _value(Timings, value["timings"])
-    value["sampling"] = _value(SamplingSettings, value["sampling"])
-    value["error"] = _from_json(value["error"])
-    value["model"] = _from_json(value["model"])
+    value["status"] = member_of(MessageStatus, value["status"]) or MessageStatus.COMPLETE
+    value["finish_reason"] = member_of(FinishReason, value["finish_reason"])
+    value["usage"] = struct_of(Usage, value["usage"])
+    value["timings"] = struct_of(Timings, value["timings"])
+    value["sampling"] = struct_of(SamplingSettings, value["sampling"])
+    value["error"] = from_json(value["error"])
+    value["model"] = from_json(value["model"])
     return ChatMessage(**value)
 
 
 def _conversation(row: tuple[Any, ...]) -> Conversation:
     value = dict(zip(_CONVERSATION.split(", "), row, strict=True))
-    value["model"] = _from_json(value["model"])
+    value["model"] = from_json(value["model"])
     value["pinned"] = bool(value["pinned"])
     return Conversation(**value)
 
@@ -415,53 +409,4 @@ def _conversation(row: tuple[Any, ...]) -> Conversation:
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return well_formed(value)
-    return _to_json(value) if isinstance(value, dict) else value
-
-
-def _to_json(value: Any) -> str | None:
-    if value is None:
-        return None
-    return json.dumps(_finite(msgspec.to_builtins(value)), allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    # JSON knows no infinities, and a logit bias of minus infinity is how a token is forbidden.
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
-def _from_json(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except ValueError:
-        _log.warning("The store holds something that is not JSON: %.80r", text)
-        return None
-
-
-def _value(kind: type[_Value], text: str | None) -> _Value | None:
-    """Read one of our values; fields that a later version added are left out."""
-    found = _from_json(text)
-    if not isinstance(found, dict):
-        return None
-    known = {name: item for name, item in found.items() if name in kind.__struct_fields__}
-    try:
-        # Not strict: "-inf" is a number here, and JSON's keys are texts.
-        return msgspec.convert(known, kind, strict=False)
-    except msgspec.ValidationError as error:
-        _log.warning("The store holds a %s that cannot be read: %s", kind.__name__, error)
-        return None
-
-
-def _member(kind: type[Any], value: str | None) -> Any:
-    try:
-        return kind(value) if value is not None else None
-    except ValueError:
-        _log.warning("The store holds an unknown %s: %r", kind.__name__, value)
-        return None
+    return to_json(value) if isinstance(value, dict) else value

@@ -104,6 +104,84 @@ MIGRATIONS: tuple[Migration, ...] = (
             """,
         ),
     ),
+    Migration(
+        "Batch runs: what is asked of a table's rows, the rows, and what came of each.",
+        (
+            """
+            CREATE TABLE batch_run (
+                num INTEGER PRIMARY KEY,               -- below 2**31, see the next two tables
+                id TEXT NOT NULL UNIQUE,
+                title TEXT NOT NULL DEFAULT '',
+                status TEXT NOT NULL,
+                spec TEXT NOT NULL,                    -- JSON: prompts, output, sampling, models
+                columns TEXT NOT NULL,                 -- JSON: the table's columns and their types
+                num_rows INTEGER NOT NULL DEFAULT 0,
+                num_prompts INTEGER NOT NULL,
+                num_models INTEGER NOT NULL,
+                num_samples INTEGER NOT NULL,
+                complete INTEGER NOT NULL DEFAULT 0,   -- 1: all rows of the table are here
+                error TEXT,                            -- JSON
+                owner TEXT,                            -- JSON: the process that is at it
+                wish TEXT,                             -- what that process is asked to do
+                progress TEXT,                         -- JSON: how fast it is, as it says itself
+                changes INTEGER NOT NULL DEFAULT 0,    -- grows with each change to rows and tasks
+                created_at REAL NOT NULL,              -- seconds since 1970, UTC
+                updated_at REAL NOT NULL,
+                ended_at REAL,
+                deleted_at REAL,
+                extra TEXT NOT NULL DEFAULT '{}'
+            )
+            """,
+            "CREATE INDEX batch_run_by_time ON batch_run (created_at)",
+            # A row's `num` is the run's times 2**32, plus its place in the table: so that a window
+            # of rows is one stretch of the file, and no second index is needed.
+            """
+            CREATE TABLE batch_row (
+                num INTEGER PRIMARY KEY,
+                data TEXT NOT NULL                     -- JSON: a list of its values
+            )
+            """,
+            # Only what has ended is here, so a task that is not here waits: a process that is
+            # killed leaves nothing behind that would have to be put right. `num` is the run's times
+            # 2**32, plus the task's number: no task can be here twice.
+            """
+            CREATE TABLE batch_task (
+                num INTEGER PRIMARY KEY,
+                run_num INTEGER NOT NULL,
+                key BLOB NOT NULL,                     -- the same for the same question
+                status TEXT NOT NULL,
+                attempts INTEGER NOT NULL,
+                text TEXT,
+                "values" TEXT,                         -- JSON, as are edit and error
+                edit TEXT,
+                error TEXT,
+                finish_reason TEXT,
+                num_prompt_tokens INTEGER,
+                num_cached_tokens INTEGER,
+                num_completion_tokens INTEGER,
+                timings TEXT,                          -- JSON
+                total_s REAL,                          -- as in timings, to sort by
+                seed INTEGER,
+                probabilities TEXT,                    -- JSON
+                certainty REAL,
+                ended_at REAL NOT NULL
+            )
+            """,
+            "CREATE INDEX batch_task_by_status ON batch_task (run_num, status)",
+            "CREATE INDEX batch_task_by_certainty ON batch_task (run_num, certainty)",
+            "CREATE INDEX batch_task_by_time ON batch_task (run_num, total_s)",
+            "CREATE INDEX batch_task_by_tokens ON batch_task (run_num, num_completion_tokens)",
+            "CREATE INDEX batch_task_by_key ON batch_task (key, run_num) WHERE status = 'done'",
+            # How often the model's process died while a task was in it, and not more often than
+            # that is it tried.
+            """
+            CREATE TABLE batch_death (
+                num INTEGER PRIMARY KEY,
+                deaths INTEGER NOT NULL
+            )
+            """,
+        ),
+    ),
 )
 
 

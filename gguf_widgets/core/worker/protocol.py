@@ -102,7 +102,7 @@ __all__ = [
 ]
 
 # Raise this when the meaning of any message below changes.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 # The vectors of so many texts fit into one message also if each has 16,384 numbers.
 MAX_EMBED_TEXTS = 256
@@ -154,12 +154,13 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generate(_Message, frozen=True, kw_only=True, tag=True):
-    """Continue a prompt."""
+    """Continue a prompt; without `pieces` only the end is answered, not what comes on the way."""
 
     request_id: str
     prompt: Prompt
     sampling: SamplingSettings
     priority: Priority = Priority.INTERACTIVE
+    pieces: bool = True
 
 
 class Tokenize(_Message, frozen=True, kw_only=True, tag=True):

@@ -56,7 +56,16 @@ _NUM_PREPARING_THREADS = 4
 class _Open:
     """One open request."""
 
-    __slots__ = ("aborted", "client_id", "connection", "in_engine", "light", "num_bytes", "seed")
+    __slots__ = (
+        "aborted",
+        "client_id",
+        "connection",
+        "in_engine",
+        "light",
+        "num_bytes",
+        "pieces",
+        "seed",
+    )
 
     def __init__(self, connection: ClientConnection, *, seed: int | None, light: bool) -> None:
         self.connection = connection
@@ -65,6 +74,7 @@ class _Open:
         self.light = light
         self.in_engine = False
         self.aborted = False
+        self.pieces = True
         self.seed = seed
 
 
@@ -112,6 +122,9 @@ class Requests:
             )
 
         self._start(connection, message.request_id, prepare, self._to_engine, seed=sampling.seed)
+        request = self._open.get(message.request_id)
+        if request is not None:
+            request.pieces = message.pieces
 
     def tokenize(self, connection: ClientConnection, message: protocol.Tokenize) -> None:
         """Answer with tokens."""
@@ -244,6 +257,8 @@ class Requests:
         for event in events:
             if isinstance(event, PrefillProgress | TextDelta):
                 request = self._open.get(event.request_id)
+                if request is not None and not request.pieces:
+                    continue
             else:
                 request = self._remove(event.request_id)
             if request is not None:

@@ -97,6 +97,22 @@ def test_a_cache_with_less_room_than_it_says_is_used_as_far_as_it_goes():
     assert_nothing_left(engine)
 
 
+def test_the_texts_of_the_log_probabilities_are_those_of_the_tokens_with_their_blanks(monkeypatch):
+    words = b"a blank before each word"
+    engine = make(script=lambda tokens, n: words[len(tokens) - n] if len(tokens) < n + 24 else EOS)
+    detokenize = engine.backend.detokenize
+
+    def as_some_vocabularies_do(tokens, *, special):
+        return detokenize(tokens, special=special).removeprefix(" ")
+
+    monkeypatch.setattr(engine.backend, "detokenize", as_some_vocabularies_do)
+    ask(engine, "x", [1, 2, 3], max_tokens=40, logprobs=1)
+    reply = run(engine)["x"][-1].reply
+    assert reply.text == words.decode()
+    assert "".join(one.text for one in reply.logprobs) == reply.text
+    assert "".join(one.top[0].text for one in reply.logprobs) == reply.text
+
+
 def test_nobody_starves_beside_a_client_that_never_stops_asking():
     engine = make(n_seq_max=2)
     ask(engine, "first", [1] * 20, client="greedy", max_tokens=10)

@@ -1,0 +1,166 @@
+"""From the rows of a run to the questions that its model is asked.
+
+Promises: each task that has not ended comes once; those of a stretch of the table that begin alike
+come one behind the other, so that the model computes their beginning once; a row that cannot be
+asked comes as what has become of it. Only a stretch of the table is in memory. Leaves to others:
+asking (`runner`), what a template makes of a row (`template`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+
+from gguf_widgets.batch.question import Answer, Known, Question
+from gguf_widgets.batch.spec import ModelRef, Prompt, Spec
+from gguf_widgets.batch.table_rows import row_of
+from gguf_widgets.core.errors import RowError, to_wire
+from gguf_widgets.core.store.batch_tasks import RunTasks
+from gguf_widgets.core.store.batch_types import Outcome, Shape, TaskStatus
+from gguf_widgets.core.types import Message, Reply
+
+__all__ = ["questions"]
+
+_STRETCH_ROWS: Final = 512
+_STRETCH_CHARS: Final = 16_000_000  # of prompts that are held at once
+_SEEDS: Final = 2**32 - 1  # the number itself would mean "draw one"
+
+
+def questions(
+    spec: Spec, tasks: RunTasks, shape: Shape, names: list[str], model: int
+) -> Iterator[Question | Known]:
+    """Yield what has not ended of one model's tasks.
+
+    Parameters
+    ----------
+    spec : Spec
+    tasks : RunTasks
+    shape : Shape
+        With the number of rows as it is now.
+    names : list of str
+        The table's columns.
+    model : int
+        Which of the run's models.
+    """
+    ended = np.zeros(shape.num_tasks, dtype=bool)
+    for number in tasks.ended():
+        ended[number] = True
+    askers = [_Asker(spec, i, model) for i in range(len(spec.prompts))]
+    held: list[tuple[str, Question | Known]] = []
+    num_chars = 0
+    for start in range(0, shape.num_rows, _STRETCH_ROWS):
+        stop = min(start + _STRETCH_ROWS, shape.num_rows)
+        if ended[start * shape.per_row : stop * shape.per_row].all():
+            continue
+        for row, data in enumerate(tasks.rows(start, stop), start):
+            values = None
+            for asker in askers:
+                numbers = [
+                    shape.number(row, asker.prompt, model, sample)
+                    for sample in range(shape.num_samples)
+                ]
+                waiting = [(i, number) for i, number in enumerate(numbers) if not ended[number]]
+                if not waiting:
+                    continue
+                values = row_of(names, data) if values is None else values
+                found = asker.ask(values, waiting)
+                held += found
+                num_chars += sum(len(text) for text, _ in found)
+            if num_chars > _STRETCH_CHARS:
+                yield from _in_order(held)
+                held, num_chars = [], 0
+        yield from _in_order(held)
+        held, num_chars = [], 0
+
+
+def _in_order(held: list[tuple[str, Question | Known]]) -> Iterator[Question | Known]:
+    held.sort(key=lambda one: one[0])  # stable: those that are all alike stay in the table's order
+    return (item for _, item in held)
+
+
+class _Asker:
+    """Makes the questions of one prompt to one model."""
+
+    def __init__(self, spec: Spec, prompt: int, model: int) -> None:
+        self.prompt = prompt
+        self._prompt: Prompt = spec.prompts[prompt]
+        self._spec = spec
+        settings = {**spec.sampling, **self._prompt.output.sampling}
+        given = settings.pop("seed", None)
+        wanted = spec.sampling.get("logprobs")
+        if wanted is not None and settings.get("logprobs") is not None:
+            settings["logprobs"] = max(wanted, settings["logprobs"])
+        self._sampling = settings
+        self._seed: int | None = given
+        self._is_greedy = float(settings.get("temperature", 0.0)) == 0.0
+        # With a seed of the caller's each row has the same: then equal rows have equal replies.
+        self._alike = self._is_greedy or given is not None
+        self._base = _base_of(spec.models[model], self._prompt, settings)
+
+    def ask(
+        self, row: dict[str, Any], waiting: list[tuple[int, int]]
+    ) -> list[tuple[str, Question | Known]]:
+        """Return what is asked of a row, each with a text to put them in order by."""
+        template, rule = self._prompt.template, self._spec.missing
+        reason = rule.reason_to_skip(row, template.columns_used(row))
+        if reason is not None:
+            error = RowError(reason)
+            return [("", _known(number, TaskStatus.SKIPPED, error)) for _, number in waiting]
+        try:
+            messages = template.render(row, rule)
+        except RowError as error:
+            return [("", _known(number, TaskStatus.FAILED, error)) for _, number in waiting]
+        text = "\0".join(message["content"] for message in messages)
+        return [(text, self._question(messages, *one)) for one in waiting]
+
+    def _question(self, messages: list[Message], sample: int, number: int) -> Question:
+        seed = self._seed_of(sample, number)
+        digest = self._base.copy()
+        digest.update(json.dumps(messages, separators=(",", ":")).encode())
+        if not self._is_greedy:
+            digest.update(f"seed {seed}".encode())
+        return Question(
+            number=number,
+            key=digest.hexdigest(),
+            messages=messages,
+            sampling={**self._sampling, "seed": seed},
+            read=self._read,
+            alike=self._alike,
+        )
+
+    def _seed_of(self, sample: int, number: int) -> int:
+        """Return a task's own seed: the same whenever and by whomever it is asked."""
+        if self._seed is not None:
+            return (self._seed + sample) % _SEEDS
+        mixed = hashlib.blake2b(f"{self._spec.seed} {number}".encode(), digest_size=8).digest()
+        return int.from_bytes(mixed, "little") % _SEEDS
+
+    def _read(self, reply: Reply) -> Answer:
+        output = self._prompt.output
+        values = output.read(reply)
+        found = output.probabilities(reply)
+        if found is None:
+            return Answer(values, certainty=output.certainty(reply))
+        return Answer(values, dict(found.values), found.certainty)
+
+
+def _base_of(model: ModelRef, prompt: Prompt, sampling: dict[str, Any]) -> Any:
+    """Begin the digest of a key with all that a row does not change."""
+    base = {
+        "model": model.identity,
+        "chat_template": model.chat_template,
+        "output": prompt.output.to_dict(),
+        # The order of a schema's properties is that of the reply, so only the settings are sorted.
+        "sampling": [[name, sampling[name]] for name in sorted(sampling)],
+    }
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(base, default=str).encode())
+    return digest
+
+
+def _known(number: int, status: TaskStatus, error: RowError) -> Known:
+    return Known(Outcome(number=number, status=status, attempts=0, error=to_wire(error)))

@@ -1,0 +1,431 @@
+"""`BatchRun`: a run as a person holds it: look at it, pause, stop, go on, take the result.
+
+Promises: the same object before, while and after the run is carried out, and for one of long ago;
+what is shown is what the store holds. A wait can be interrupted: the run is stopped then, and what
+is done stays. Leaves to others: making a run (`processor`), carrying it out (`runner`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from typing import Any, Final, Self
+
+import msgspec
+
+from gguf_widgets.batch.frame import result_frame
+from gguf_widgets.batch.preflight import Preflight, look, time_for
+from gguf_widgets.batch.progress import Progress
+from gguf_widgets.batch.runner import Runner
+from gguf_widgets.batch.spec import Spec
+from gguf_widgets.batch.table_rows import decoded, row_of
+from gguf_widgets.batch.work import Only, Work
+from gguf_widgets.core.errors import BatchError
+from gguf_widgets.core.manager import ModelManager
+from gguf_widgets.core.model import Model
+from gguf_widgets.core.store.batch_runs import BatchRuns
+from gguf_widgets.core.store.batch_tasks import RunTasks
+from gguf_widgets.core.store.batch_types import Counts, Outcome, Run, RunStatus, TaskStatus
+from gguf_widgets.core.store.store import Store
+
+__all__ = ["BatchRun"]
+
+_SLICE_S: Final = 0.2  # so that an interrupt gets through on every system
+_STOP_S: Final = 30.0
+
+
+class BatchRun:
+    """One run; made by `BatchProcessor`, `Model.map`, or `resume`.
+
+    Parameters
+    ----------
+    run_id : str
+    store : Store
+    manager : ModelManager
+    models : sequence of Model
+        Those of the run that are loaded already.
+
+    Attributes
+    ----------
+    id : str
+        For `resume`, in another session or on another page.
+    spec : Spec
+        What is asked.
+
+    Examples
+    --------
+    >>> run = model.map(df, "Translate to French: {text}")  # doctest: +SKIP
+    >>> run.to_frame()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, run_id: str, store: Store, manager: ModelManager, models: Sequence[Model] = ()
+    ) -> None:
+        self.id = run_id
+        self._store, self._manager, self._models = store, manager, list(models)
+        self._runs, self._tasks = BatchRuns(store), RunTasks(store, run_id)
+        run = self._record
+        self.spec = Spec.from_dict(run.spec)
+        self._names = [str(decoded(c["name"])) for c in run.columns if not c.get("index")]
+        self._runner: Runner | None = None
+        self._lock = threading.Lock()
+        self._observers: list[Callable[[BatchRun], None]] = []
+        self._listeners: list[Callable[[Sequence[Outcome]], None]] = []
+
+    # -- how it stands ----------------------------------------------------------------------------
+
+    @property
+    def _record(self) -> Run:
+        return self._runs.get(self.id)
+
+    @property
+    def title(self) -> str:
+        """What a person calls it; it can be set."""
+        return self._record.title
+
+    @title.setter
+    def title(self, text: str) -> None:
+        self._runs.rename(self.id, text)
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows the table has."""
+        return self._record.shape.num_rows
+
+    @property
+    def status(self) -> RunStatus:
+        """Where it stands, also if another process is at it."""
+        runner = self._runner
+        if runner is not None and not runner.ended.is_set():
+            return runner.progress().status
+        return self._record.status
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this object that carries it out just now."""
+        runner = self._runner
+        return runner is not None and not runner.ended.is_set()
+
+    @property
+    def counts(self) -> Counts:
+        """How many rows are done, failed, skipped and waiting (of every prompt, model, sample)."""
+        return self._tasks.counts()
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, how fast, and how long it still takes."""
+        runner = self._runner
+        if runner is not None and not runner.ended.is_set():
+            return runner.progress()
+        return Progress(status=self._record.status, counts=self.counts)
+
+    @property
+    def error(self) -> str | None:
+        """Why the run as a whole could not go on; None if it could."""
+        error = self._record.error
+        return None if error is None else error["message"]
+
+    def observe(self, callback: Callable[[BatchRun], None]) -> Callable[[], None]:
+        """Have `callback` called with this run as it goes on, at most ten times a second.
+
+        It is called in the run's thread and must return at once.
+
+        Returns
+        -------
+        callable
+            Ends it.
+        """
+        self._observers.append(callback)
+        return lambda: _without(self._observers, callback)
+
+    # -- before it begins -------------------------------------------------------------------------
+
+    def preflight(self, *, sample: int = 2) -> Preflight:
+        """Tell what the run will be like: lengths, what does not fit, what is shared, the time.
+
+        Parameters
+        ----------
+        sample : int, default 2
+            So many rounds of rows are really asked, each as many as the model computes side by
+            side, to tell the time; what comes of them is kept. 0 asks none.
+
+        Raises
+        ------
+        BatchError
+            The run is being carried out.
+        """
+        self._refuse_while_running()
+        work = self._work()
+        model = work.model(0)
+        shape = self._record.shape
+        found, drawn = look(
+            model,
+            iter(work.questions(0, model)),
+            num_rows=shape.num_rows,
+            num_tasks=shape.num_tasks,
+        )
+        at_once = model.settings.n_seq_max or 1
+        times: list[float] = []
+        for i in range(sample):
+            some = drawn[i * at_once : (i + 1) * at_once]
+            if len(some) < at_once:
+                break
+            meter = time.perf_counter()
+            only = Runner(self.id, self._store, Only(work, model, some), on_ended=self._on_ended)
+            only.start()
+            only.ended.wait()
+            if only.error is not None:
+                raise only.error
+            times.append(time.perf_counter() - meter)
+        if not times:
+            return found
+        self._runs.set_status(self.id, RunStatus.READY)
+        num_left = max(0, found.num_asked - at_once * len(times)) * max(1, shape.num_models)
+        return msgspec.structs.replace(
+            found,
+            seconds=time_for(num_left, at_once, times),
+            num_sampled=at_once * len(times),
+        )
+
+    # -- carrying it out --------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Begin, or go on with what is missing, in the background; return at once.
+
+        Raises
+        ------
+        BatchError
+            Another process is at it; the model's file is gone or is another one.
+        """
+        with self._lock:
+            if self._runner is not None and not self._runner.ended.is_set():
+                return self
+            self._runner = Runner(
+                self.id,
+                self._store,
+                self._work(),
+                on_ended=self._on_ended,
+                on_change=self._on_change,
+            )
+            self._runner.start()
+        return self
+
+    def pause(self) -> None:
+        """Ask no more rows; those that the model is at are finished."""
+        self._here().pause()
+
+    def resume(self) -> Self:
+        """Go on after a pause, a stop, a failure or an interruption."""
+        runner = self._runner
+        if runner is not None and not runner.ended.is_set():
+            runner.resume()
+            return self
+        return self.start()
+
+    def stop(self, timeout_s: float = _STOP_S) -> None:
+        """End it; rows that the model is at wait for `resume`. What is done stays."""
+        runner = self._runner
+        if runner is not None:
+            runner.stop()
+            runner.ended.wait(timeout_s)
+
+    def wait(self, timeout_s: float | None = None) -> Self:
+        """Wait until it has ended.
+
+        An interrupt (Ctrl+C, or Stop in a notebook) stops the run; what is done stays, and `resume`
+        goes on.
+
+        Raises
+        ------
+        BatchError
+            It could not go on; the rows that are done are kept.
+        TimeoutError
+            It has not ended; it goes on.
+        """
+        runner = self._runner
+        if runner is None:
+            return self
+        left = timeout_s
+        try:
+            while not runner.ended.wait(_SLICE_S if left is None else min(_SLICE_S, left)):
+                if left is not None:
+                    left -= _SLICE_S
+                    if left <= 0:
+                        raise TimeoutError(f"The run has not ended in {timeout_s:g} s; it goes on.")
+        except KeyboardInterrupt:
+            self.stop()
+            raise
+        if runner.error is not None:
+            raise runner.error
+        return self
+
+    def retry_failed(self) -> Self:
+        """Ask the rows again that failed; return at once.
+
+        Raises
+        ------
+        BatchError
+            The run is being carried out.
+        """
+        self._refuse_while_running()
+        self._tasks.forget(TaskStatus.FAILED)
+        return self.start()
+
+    def retry(self, numbers: Sequence[int]) -> Self:
+        """Ask these tasks again, whatever came of them; return at once."""
+        self._refuse_while_running()
+        self._tasks.forget(numbers)
+        return self.start()
+
+    def edit(self, number: int, values: dict[str, Any] | None) -> None:
+        """Put other values in place of what the model gave; None takes that back.
+
+        Parameters
+        ----------
+        number : int
+            The task's: with one prompt, model and sample the row's, from 0.
+        values : dict or None
+            By the output's columns; those that are left out stay.
+
+        Raises
+        ------
+        InvalidValueError
+            The output has no such column.
+        BatchError
+            The row has no result yet.
+        """
+        if values is not None:
+            _, prompt, _, _ = self._record.shape.place(number)
+            output = self.spec.prompts[prompt].output
+            for name in values:
+                output.column(name)
+            known = self._tasks.tasks(number, number + 1).get(number)
+            values = {**((known.values if known else None) or {}), **values}
+        self._tasks.edit(number, values)
+
+    def change(self, **settings: Any) -> None:
+        """Load the model with other settings, such as ``n_seq_max=16``, and go on with it.
+
+        It returns when that model is loaded; the one before finishes what it is at.
+
+        Raises
+        ------
+        BatchError
+            The run is not being carried out, or has several models.
+        GgufWidgetsError
+            It cannot be loaded like this; the run goes on with the one before.
+        """
+        runner = self._here()
+        if len(self.spec.models) > 1:
+            raise BatchError("A run with several models cannot change its settings on the way.")
+        reference = self.spec.models[0]
+        model = self._manager.load(reference.path, **{**reference.settings, **settings})
+        self._models = [model]
+        runner.use(model)
+
+    # -- the result -------------------------------------------------------------------------------
+
+    def to_frame(self) -> Any:
+        """Return the table with the new columns, as far as it has come; see `frame`.
+
+        Returns
+        -------
+        pandas.DataFrame
+        """
+        return result_frame(self._record, self.spec, self._tasks)
+
+    async def rows(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield each row as it ends, as a dict: the table's columns, the new ones, and its number.
+
+        Those that have ended before come first. The iteration ends with the run.
+        """
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Queue[int | None] = asyncio.Queue()
+
+        def post(number: int | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits there
+                loop.call_soon_threadsafe(arrived.put_nowait, number)
+
+        def heard(ended: Sequence[Outcome]) -> None:
+            for outcome in ended:
+                post(outcome.number)
+
+        def changed(_run: BatchRun) -> None:
+            runner = self._runner
+            if runner is None or runner.ended.is_set():
+                post(None)
+
+        self._listeners.append(heard)
+        forget = self.observe(changed)
+        try:
+            seen: set[int] = set()
+            for number in await asyncio.to_thread(lambda: list(self._tasks.ended())):
+                seen.add(number)
+                yield await asyncio.to_thread(self._row, number)
+            changed(self)
+            while (following := await arrived.get()) is not None:
+                if following not in seen:
+                    seen.add(following)
+                    yield await asyncio.to_thread(self._row, following)
+        finally:
+            forget()
+            _without(self._listeners, heard)
+
+    def __await__(self) -> Generator[Any, None, BatchRun]:
+        return asyncio.to_thread(self.wait).__await__()
+
+    def _row(self, number: int) -> dict[str, Any]:
+        shape = self._record.shape
+        row, prompt, model, sample = shape.place(number)
+        (data,) = self._tasks.rows(row, row + 1)
+        task = self._tasks.tasks(number, number + 1)[number]
+        found = {"row": row, **row_of(self._names, data)}
+        if shape.num_models > 1:
+            found["model"] = self.spec.models[model].name
+        if shape.num_samples > 1:
+            found["sample"] = sample
+        asked = self.spec.prompts[prompt]
+        for name, value in (task.values or {}).items():
+            found[asked.column(name)] = value
+        found["status"] = task.outcome.status.value
+        if task.outcome.error is not None:
+            found["error"] = task.outcome.error["message"]
+        return found
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _work(self) -> Work:
+        return Work(self.id, self._store, self.spec, self._names, self._manager, self._models)
+
+    def _here(self) -> Runner:
+        runner = self._runner
+        if runner is None or runner.ended.is_set():
+            raise BatchError(
+                "This run is not being carried out here. Start it with resume().", id=self.id
+            )
+        return runner
+
+    def _refuse_while_running(self) -> None:
+        if self.status in (RunStatus.RUNNING, RunStatus.PAUSED):
+            raise BatchError(
+                "The run is being carried out. Wait for its end, or stop it first.", id=self.id
+            )
+
+    def _on_ended(self, ended: Sequence[Outcome]) -> None:
+        for listener in list(self._listeners):
+            listener(ended)
+
+    def _on_change(self) -> None:
+        for observer in list(self._observers):
+            observer(self)
+
+    def __repr__(self) -> str:
+        return f"<BatchRun {self.id[:8]}: {self.progress}>"
+
+
+def _without(items: list[Any], item: Any) -> None:
+    with contextlib.suppress(ValueError):
+        items.remove(item)

@@ -1,0 +1,137 @@
+"""What a runner needs of a run: its models, loaded when they are needed, and its questions.
+
+Promises: a model is the very file that the run began with, or the run does not go on; what was
+loaded here is unloaded here, what was given stays. Leaves to others: asking (`runner`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from gguf_widgets.batch.question import Known, Question
+from gguf_widgets.batch.questions import questions
+from gguf_widgets.batch.spec import ModelRef, Spec, identity_of
+from gguf_widgets.core.errors import BatchError
+from gguf_widgets.core.manager import ModelManager
+from gguf_widgets.core.model import Model
+from gguf_widgets.core.store.batch_runs import BatchRuns
+from gguf_widgets.core.store.batch_tasks import RunTasks
+from gguf_widgets.core.store.store import Store
+
+__all__ = ["Only", "Work"]
+
+
+class Work:
+    """The models and questions of one run; a `runner.Plan`.
+
+    Parameters
+    ----------
+    run_id : str
+    store : Store
+    spec : Spec
+    names : list of str
+        The table's columns, as templates know them.
+    manager : ModelManager
+        Who loads what is not given.
+    models : sequence of Model
+        Those that are loaded already, in the order of the spec; may be shorter.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        store: Store,
+        spec: Spec,
+        names: list[str],
+        manager: ModelManager,
+        models: Sequence[Model] = (),
+    ) -> None:
+        self._run_id, self._spec, self._names = run_id, spec, names
+        self._runs, self._tasks = BatchRuns(store), RunTasks(store, run_id)
+        self._manager = manager
+        self._given = list(models)
+
+    def num_models(self) -> int:
+        """Return how many models there are."""
+        return len(self._spec.models)
+
+    def is_done(self, number: int) -> bool:
+        """Say whether all tasks of a model have ended."""
+        shape = self._runs.get(self._run_id).shape
+        ended = sum(shape.place(task)[2] == number for task in self._tasks.ended())
+        return ended == shape.num_tasks // max(1, shape.num_models)
+
+    def model(self, number: int) -> Model:
+        """Return a model, loaded.
+
+        Raises
+        ------
+        BatchError
+            The file is another one than when the run began.
+        GgufWidgetsError
+            It cannot be loaded.
+        """
+        if number < len(self._given):
+            return self._given[number]
+        reference = self._spec.models[number]
+        check_same(reference)
+        settings = {**reference.settings}
+        if reference.chat_template is not None:
+            settings["chat_template"] = reference.chat_template
+        return self._manager.load(Path(reference.path), **settings)
+
+    def questions(self, number: int, model: Model) -> Iterable[Question | Known]:  # noqa: ARG002
+        """Return what has not ended of a model's tasks."""
+        shape = self._runs.get(self._run_id).shape
+        return questions(self._spec, self._tasks, shape, self._names, number)
+
+
+class Only:
+    """Some questions of a run and no others; a `runner.Plan`.
+
+    Parameters
+    ----------
+    work : Work
+    model : Model
+        The run's first, loaded.
+    some : sequence of Question
+    """
+
+    def __init__(self, work: Work, model: Model, some: Sequence[Question]) -> None:
+        self._work, self._model, self._some = work, model, list(some)
+
+    def num_models(self) -> int:
+        """Return how many models there are."""
+        return 1
+
+    def is_done(self, number: int) -> bool:
+        """Say whether all tasks of a model have ended."""
+        return self._work.is_done(number)
+
+    def model(self, number: int) -> Model:  # noqa: ARG002
+        """Return the model."""
+        return self._model
+
+    def questions(self, number: int, model: Model) -> Iterable[Question | Known]:  # noqa: ARG002
+        """Return the questions."""
+        return self._some
+
+
+def check_same(reference: ModelRef) -> None:
+    """Raise `BatchError` if a run's model is not there, or is another file by now."""
+    path = Path(reference.path)
+    if not path.is_file():
+        raise BatchError(
+            f'The model of this run, "{reference.name}", is not at {path} any more. Put it back '
+            "there, or start a new run with another model.",
+            path=str(path),
+            problem="model_gone",
+        )
+    if identity_of(path) != reference.identity:
+        raise BatchError(
+            f"The file of this run's model, {path}, is another one than when the run began. Rows "
+            "of two models must not be mixed: start a new run, or put the former file back.",
+            path=str(path),
+            problem="model_changed",
+        )
