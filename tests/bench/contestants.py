@@ -224,6 +224,32 @@ class OurWorker:
         self._home.cleanup()
 
 
+class OurMap(OurWorker):
+    """`Model.map`: a table in, a table out, each row kept in the database as it ends.
+
+    The template is the row's text and nothing else, so that the prompts are those of the others.
+    """
+
+    def run(self, work: Work) -> Outcome:
+        self._model.use_chat_template("{{ messages[0].content }}")
+        watch = _Stopwatch(psutil.Process(self._model.pid))
+        run = self._model.map(
+            {"text": work.texts},
+            "{text}",
+            schema=work.schema,
+            max_tokens=work.max_tokens,
+            progress=False,
+        )
+        frame = run.to_frame()
+        times = watch.read()
+        return Outcome(
+            **times,
+            num_rows=int((frame["status"] == "done").sum()),
+            num_new=int(frame["num_completion_tokens"].sum()),
+            texts=frame["reply"].tolist() if work.schema is None else [],
+        )
+
+
 class LlamaRows:
     """`llama_cpp.Llama`, one row after another; it keeps what a row begins with by itself."""
 
@@ -325,6 +351,7 @@ def _grammar(schema: dict[str, Any]) -> str:
 KINDS: dict[str, type[Any]] = {
     "engine": OurEngine,
     "worker": OurWorker,
+    "map": OurMap,
     "llama": LlamaRows,
     "xllamacpp": XllamacppServer,
 }

@@ -27,6 +27,7 @@ __all__ = ["section"]
 # In this order: each file of results, and what its table is about.
 TITLES = {
     "batch": "Rows of a table, beside llama.cpp's server and `llama_cpp.Llama`",
+    "map": "A table through `model.map`, beside the bare engine",
     "growth": "The same rows with more sequences side by side, and with a common beginning",
     "json": "Replies that follow a JSON schema",
     "stream": "One stream",
