@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from gguf_widgets.core import config
-from gguf_widgets.core.care.journal import trash_dir
 from gguf_widgets.core.care.removing import empty_trash, remove, restore, trash
 from gguf_widgets.core.care.renaming import rename
 
@@ -78,7 +77,7 @@ def _state(folder: Path) -> dict[str, list[str]]:
             if not p.name.startswith((".", "renaming-"))
         )
 
-    return {"models": listed(folder), "trash": listed(trash_dir())}
+    return {"models": listed(folder), "trash": listed(config.trash_dir())}
 
 
 def main(what: str, folder: Path) -> None:
@@ -86,7 +85,7 @@ def main(what: str, folder: Path) -> None:
     shutil.copytree(folder, template)
     first = min(folder.rglob("*.gguf")).relative_to(folder)
     for point in range(_MOST_POINTS):
-        for place in (folder, trash_dir()):
+        for place in (folder, config.trash_dir()):
             # The folder itself may be a link to another disk.
             if place.exists():
                 for path in place.iterdir():
@@ -103,7 +102,7 @@ def main(what: str, folder: Path) -> None:
         killed = _killed_at(point, works[what])
         left = _state(folder)
         entries = [[e.name, len(e.files), e.num_missing] for e in trash()]
-        notes = [path.name for path in trash_dir().rglob("*") if path.is_file()]
+        notes = [path.name for path in config.trash_dir().rglob("*") if path.is_file()]
         hidden = [path.name for path in folder.rglob(".*") if path.name != ".downloads"]
         line = {"hidden": hidden, "killed": killed, "left": left, "healed": _state(folder)}
         sys.stdout.write(json.dumps({**line, "entries": entries, "notes": notes}) + "\n")

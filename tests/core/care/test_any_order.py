@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from gguf_widgets.core import config
 from gguf_widgets.core.care import journal, moves
-from gguf_widgets.core.care.journal import trash_dir
 from gguf_widgets.core.care.removing import empty_trash, remove, restore, trash
 from gguf_widgets.core.care.renaming import rename
 from gguf_widgets.core.errors import GgufWidgetsError
@@ -56,7 +55,7 @@ class Faults:
 def everything() -> Counter[bytes]:
     """Count each content in the models folder and in the trash."""
     found: Counter[bytes] = Counter()
-    for folder in (config.models_dir(), trash_dir()):
+    for folder in (config.models_dir(), config.trash_dir()):
         for path in folder.rglob("*"):
             hidden = path.name.startswith(".") or path.suffix == ".json"
             if path.is_file() and not hidden:

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from gguf_widgets.core import config
 from gguf_widgets.core.care import moves, records
 from gguf_widgets.core.care import removing as trash_module
-from gguf_widgets.core.care.journal import trash_dir
 from gguf_widgets.core.care.members import model_files
 from gguf_widgets.core.care.moves import carry_out, plan, undo
 from gguf_widgets.core.care.progress import Watch
@@ -58,10 +58,10 @@ def test_a_forged_rename_moves_no_file_from_elsewhere(folder: Path, tmp_path: Pa
     letter = put(tmp_path / "letter.txt", b"Dear Emma")
     here = msgspec.structs.replace(plan(letter, letter), source=str(tmp_path / "stolen.txt"))
     note = {"version": 1, "moves": [msgspec.to_builtins(here)]}
-    (trash_dir() / "renaming-1.json").write_text(json.dumps(note))
+    (config.trash_dir() / "renaming-1.json").write_text(json.dumps(note))
     trash()
     assert letter.read_bytes() == b"Dear Emma"
-    assert not (trash_dir() / "renaming-1.json").exists()
+    assert not (config.trash_dir() / "renaming-1.json").exists()
 
 
 @posix
@@ -168,7 +168,7 @@ def test_the_name_of_a_new_folder_is_safe_before_anything_is_in_it(
     monkeypatch.setattr("gguf_widgets.core.plain_files.sync_folder", sync)
     remove("a")
     (entry,) = trash()
-    assert synced == [trash_dir(), entry.folder]
+    assert synced == [config.trash_dir(), entry.folder]
 
 
 # --- disks with ideas of their own ----------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_a_disk_that_counts_time_in_steps_of_two_seconds(
     for part in parts:
         os.utime(part, ns=(10**18 + 1_234_567_890, 10**18 + 1_234_567_890))
     before = contents(folder)
-    trash_dir().symlink_to(other_disk)
+    config.trash_dir().symlink_to(other_disk)
     real = os.utime
 
     def coarse(path: Any, times: Any = None, *, ns: Any = None, **more: Any) -> None:
@@ -265,7 +265,7 @@ def test_a_disk_that_knows_no_permissions_takes_a_copy(
     folder: Path, other_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(folder / "a.gguf", b"one")
-    trash_dir().symlink_to(other_disk)
+    config.trash_dir().symlink_to(other_disk)
 
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
