@@ -2,7 +2,7 @@
 
 Promises: a row that was kept is read again with the same values and types; a value that cannot be
 kept is refused before the run, with its column and row; column names and the index come back, too.
-Leaves to others: reading tables from files (`files`), which columns a template uses (`template`).
+Leaves to others: reading files (`files`), which columns a template uses (`template`).
 
 A row is a JSON list: the columns in their order, then the levels of the index. JSON's own types
 stand for themselves; what is missing (None, NaN, NaT, pandas.NA) is null; of the others each is an
@@ -27,9 +27,11 @@ import datetime as dt
 import decimal
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from gguf_widgets.batch.files import Pasted, RowSource, read
 from gguf_widgets.core.errors import InvalidValueError, RowError
 
 __all__ = ["Table", "decoded", "encoded", "frame_of", "row_of"]
@@ -156,18 +158,25 @@ class Table:
 
         Parameters
         ----------
-        table : DataFrame, Series, dict of lists, list of dicts, or list of texts
-            Of a list of texts, and of a Series without a name, the column is called "text".
+        table : DataFrame, Series, dict of lists, list of dicts, list of texts, or path
+            Of a list of texts, and of a Series without a name, the column is called "text". A path,
+            `files.Pasted` text or a `files.RowSource` is read row by row; see `files.read`.
 
         Raises
         ------
         InvalidValueError
             It is none of these, has no column or no row, or two columns of one name.
+        TableFileError
+            The file cannot be read.
         """
         import pandas as pd
 
         if isinstance(table, Table):
             return table
+        if isinstance(table, str | os.PathLike | Pasted):
+            table = read(table)
+        if isinstance(table, RowSource):
+            return _from_file(cls, table)
         if isinstance(table, pd.Series):
             name = "text" if table.name is None else table.name
             table = table.to_frame(name=name)
@@ -178,7 +187,7 @@ class Table:
         if not isinstance(table, pd.DataFrame):
             raise InvalidValueError(
                 f"The table is a {type(table).__name__}. Give a DataFrame, a Series, a list of "
-                "texts, a list of dicts, or a dict of lists."
+                "texts, a list of dicts, a dict of lists, or the path of a file."
             )
         if len(table.columns) == 0 or len(table) == 0:
             lacks = "column" if len(table.columns) == 0 else "row"
@@ -242,6 +251,18 @@ def _to_text(values: list[Any]) -> str:
     except UnicodeEncodeError:  # half a character, which is kept as its number
         return json.dumps(values, separators=(",", ":"), allow_nan=False)
     return text
+
+
+def _from_file(cls: type[Table], source: RowSource) -> Table:
+    """Take a file's rows as they come; they are numbered from 0, as pandas would."""
+    if not source.columns or not source.num_rows:
+        raise InvalidValueError(f'The table "{source.name}" is empty: it has no row.')
+    columns: list[dict[str, Any]] = [
+        {"name": name, "dtype": dtype} for name, dtype in source.dtypes.items()
+    ]
+    columns.append({"name": None, "dtype": "int64", "index": True})
+    rows = ((*row, number) for number, row in enumerate(source.tuples()))
+    return cls(columns, rows, source.num_rows)
 
 
 # -- from pandas -----------------------------------------------------------------------------------

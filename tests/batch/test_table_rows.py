@@ -6,6 +6,7 @@ import datetime as dt
 import decimal
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gguf_widgets.batch.files import Pasted, read
 from gguf_widgets.batch.table_rows import Table, decoded, encoded, frame_of, row_of
-from gguf_widgets.core.errors import InvalidValueError, RowError
+from gguf_widgets.core.errors import InvalidValueError, RowError, TableFileError
 
 SCALARS = st.one_of(
     st.none(),
@@ -123,13 +125,35 @@ def test_what_people_have_at_hand_is_a_table(table: Any, names: list[str], num: 
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), 'Several columns are called "a"'),
         (pd.DataFrame([[1, 2]], columns=["1", 1]), 'Several columns are called "1"'),
         ([1, 2], "a list of int"),
-        ("text", "The table is a str"),
+        (7, "The table is a int"),
         ({"a": [1, 2], "b": [3]}, "lists of one length"),
     ],
 )
 def test_what_is_no_table_is_refused_in_words(table: Any, says: str) -> None:
     with pytest.raises(InvalidValueError, match=says):
         Table.of(table)
+
+
+def test_a_file_is_a_table_read_row_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text('id;review;day;score\n007;"good; really";2026-01-02;1.5\n008;bad;2026-02-03;\n')
+    for source in (path, str(path), read(path)):
+        table = Table.of(source)
+        assert table.names == ["id", "review", "day", "score"]
+        kept = json.loads(json.dumps(table.columns))
+        frame = frame_of(kept, list(table.as_json()))
+        assert frame["id"].tolist() == ["007", "008"]
+        assert frame["day"].dtype == "datetime64[us]"
+        assert frame["score"].tolist()[0] == 1.5
+        assert frame["score"].isna().tolist() == [False, True]
+        assert frame.index.tolist() == [0, 1]
+    pasted = Table.of(Pasted("name\tage\nAnn\t31\nBo\t4\n"))
+    assert [json.loads(row) for row in pasted.as_json()] == [["Ann", 31, 0], ["Bo", 4, 1]]
+    with pytest.raises(TableFileError, match="nothing"):
+        Table.of(tmp_path / "nothing.csv")
+    (tmp_path / "empty.csv").write_text("a,b\n")
+    with pytest.raises(TableFileError, match="no rows below them"):
+        Table.of(tmp_path / "empty.csv")
 
 
 def test_a_value_that_cannot_be_kept_is_refused_with_its_place() -> None:
