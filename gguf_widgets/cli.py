@@ -20,6 +20,8 @@ from pathlib import Path
 import gguf_widgets
 from gguf_widgets.cli_care import add_commands as add_care_commands
 from gguf_widgets.cli_get import add_commands as add_get_command
+from gguf_widgets.cli_run import add_commands as add_run_command
+from gguf_widgets.cli_runs import add_commands as add_runs_command
 from gguf_widgets.core.errors import GgufWidgetsError
 
 __all__ = ["main"]
@@ -120,6 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="for programs")
 
     add_get_command(add)
+    add_run_command(add)
+    add_runs_command(add)
     add_care_commands(add)
 
     command = add("ps", _ps, "List the models that are running on this machine.")

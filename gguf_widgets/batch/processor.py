@@ -7,7 +7,7 @@ asked; the table is in the store before the first one is. Leaves to others: the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gguf_widgets.batch.frame import check_names
 from gguf_widgets.batch.missing import MissingCount
@@ -21,6 +21,9 @@ from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.batch_tasks import RunTasks
 from gguf_widgets.core.store.store import Store, default_store
+
+if TYPE_CHECKING:
+    from gguf_widgets.batch.files import RowSource
 
 __all__ = ["BatchProcessor", "resume", "runs"]
 
@@ -75,9 +78,16 @@ class BatchProcessor:
         run = self.prepare(table, prompt, **how)
         return wait_shown(run.start(), progress)
 
-    def start(self, table: Any, prompt: Any, **how: Any) -> BatchRun:
-        """Begin a run in the background and return it at once; see `prepare`."""
-        return self.prepare(table, prompt, **how).start()
+    def start(self, table: Any, prompt: Any, *, own_process: bool = False, **how: Any) -> BatchRun:
+        """Begin a run in the background and return it at once; see `prepare`.
+
+        Parameters
+        ----------
+        own_process : bool, default False
+            Have a process of its own carry it out: it goes on when this one ends, and can be
+            watched, paused and stopped from any other.
+        """
+        return self.prepare(table, prompt, **how).start(own_process=own_process)
 
     def prepare(
         self,
@@ -134,6 +144,33 @@ class BatchProcessor:
         given = Table.of(table)
         spec.check(given.names)
         check_names(given.names, spec)
+        return self._made(given, spec, title or _title_of(spec))
+
+    def prepare_requests(self, source: RowSource, *, title: str = "", **sampling: Any) -> BatchRun:
+        """Make a run of OpenAI's batch requests, each with messages and settings of its own.
+
+        Parameters
+        ----------
+        source : RowSource
+            What `files.read` makes of such a file.
+        title : str
+            Default: the file's name.
+        **sampling
+            For what a request does not say; the temperature is 0 unless told.
+
+        Raises
+        ------
+        InvalidValueError, TableFileError
+            The file is another one, or a setting cannot be.
+        """
+        from gguf_widgets.batch.requests import request_spec, table_of_requests
+
+        given, num_samples = table_of_requests(source)
+        spec = request_spec(self._models, num_samples, sampling)
+        return self._made(given, spec, title or source.name)
+
+    def _made(self, given: Table, spec: Spec, title: str) -> BatchRun:
+        """Put a run and its table into the store."""
         for model in self._models:
             for one in spec.prompts:
                 one.output.check_with(model)
@@ -144,7 +181,7 @@ class BatchProcessor:
             num_prompts=len(spec.prompts),
             num_models=len(spec.models),
             num_samples=spec.num_samples,
-            title=title or _title_of(spec),
+            title=title,
         )
         try:
             RunTasks(self._store, run.id).add_rows(_checked(given, spec))
@@ -159,6 +196,7 @@ def resume(
     *,
     progress: bool | None = None,
     wait: bool = True,
+    own_process: bool = False,
     store: Store | None = None,
     manager: ModelManager | None = None,
 ) -> BatchRun:
@@ -172,6 +210,8 @@ def resume(
         As for `BatchProcessor.run`.
     wait : bool, default True
         Wait for the end; else it is carried out in the background.
+    own_process : bool, default False
+        As for `BatchProcessor.start`; to wait, and to stop waiting, does not matter to it.
 
     Raises
     ------
@@ -183,7 +223,7 @@ def resume(
     own = store if store is not None else default_store()
     found = BatchRuns(own).find(run_id)
     run = BatchRun(found.id, own, manager if manager is not None else default_manager())
-    run.start()
+    run.start(own_process=own_process)
     return wait_shown(run, progress) if wait else run
 
 

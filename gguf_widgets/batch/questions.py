@@ -49,7 +49,8 @@ def questions(
     ended = np.zeros(shape.num_tasks, dtype=bool)
     for number in tasks.ended():
         ended[number] = True
-    askers = [_Asker(spec, i, model) for i in range(len(spec.prompts))]
+    kind = RequestAsker if spec.requests else Asker
+    askers = [kind(spec, i, model) for i in range(len(spec.prompts))]
     held: list[tuple[str, Question | Known]] = []
     num_chars = 0
     for start in range(0, shape.num_rows, _STRETCH_ROWS):
@@ -82,7 +83,7 @@ def _in_order(held: list[tuple[str, Question | Known]]) -> Iterator[Question | K
     return (item for _, item in held)
 
 
-class _Asker:
+class Asker:
     """Makes the questions of one prompt to one model."""
 
     def __init__(self, spec: Spec, prompt: int, model: int) -> None:
@@ -118,7 +119,7 @@ class _Asker:
         return [(text, self._question(messages, *one)) for one in waiting]
 
     def _question(self, messages: list[Message], sample: int, number: int) -> Question:
-        seed = self._seed_of(sample, number)
+        seed = self._seed_of(sample, number, self._seed)
         digest = self._base.copy()
         digest.update(json.dumps(messages, separators=(",", ":")).encode())
         if not self._is_greedy:
@@ -132,10 +133,10 @@ class _Asker:
             alike=self._alike,
         )
 
-    def _seed_of(self, sample: int, number: int) -> int:
+    def _seed_of(self, sample: int, number: int, given: int | None) -> int:
         """Return a task's own seed: the same whenever and by whomever it is asked."""
-        if self._seed is not None:
-            return (self._seed + sample) % _SEEDS
+        if given is not None:
+            return (given + sample) % _SEEDS
         mixed = hashlib.blake2b(f"{self._spec.seed} {number}".encode(), digest_size=8).digest()
         return int.from_bytes(mixed, "little") % _SEEDS
 
@@ -146,6 +147,60 @@ class _Asker:
         if found is None:
             return Answer(values, certainty=output.certainty(reply))
         return Answer(values, dict(found.values), found.certainty)
+
+
+class RequestAsker(Asker):
+    """Makes the questions of rows that are requests: with messages and settings of their own.
+
+    Such a row has ``messages``, ``settings`` (what `SamplingSettings` takes, and ``n``) and
+    ``unsupported``, the names of what it asks for and cannot have; `files.read` makes them of
+    OpenAI's batch requests. What a request does not say is as the run has it.
+    """
+
+    def ask(
+        self, row: dict[str, Any], waiting: list[tuple[int, int]]
+    ) -> list[tuple[str, Question | Known]]:
+        """Return what is asked of a row, each with a text to put them in order by."""
+        settings = dict(row["settings"])
+        num_samples = settings.pop("n", 1)
+        refused = [*row["unsupported"], *(["logprobs"] if "logprobs" in settings else [])]
+        if refused:
+            error = RowError(
+                f"This request asks for what cannot be done in a run: {', '.join(refused[:10])}.",
+                unsupported=refused,
+            )
+            return [("", _known(number, TaskStatus.FAILED, error)) for _, number in waiting]
+        messages: list[Message] = row["messages"]
+        text = "\0".join(message["content"] for message in messages)
+        found: list[tuple[str, Question | Known]] = []
+        for sample, number in waiting:
+            if sample < num_samples:
+                found.append((text, self._request(messages, settings, sample, number)))
+            else:
+                error = RowError(f"This request asks for {num_samples} replies, and no more.")
+                found.append(("", _known(number, TaskStatus.SKIPPED, error)))
+        return found
+
+    def _request(
+        self, messages: list[Message], settings: dict[str, Any], sample: int, number: int
+    ) -> Question:
+        sampling = {**self._sampling, **settings}
+        given = sampling.pop("seed", self._seed)
+        seed = self._seed_of(sample, number, given)
+        is_greedy = float(sampling.get("temperature", 0.0)) == 0.0
+        asked = [messages, [[name, sampling[name]] for name in sorted(sampling)]]
+        digest = self._base.copy()
+        digest.update(json.dumps(asked, separators=(",", ":"), default=str).encode())
+        if not is_greedy:
+            digest.update(f"seed {seed}".encode())
+        return Question(
+            number=number,
+            key=digest.hexdigest(),
+            messages=messages,
+            sampling={**sampling, "seed": seed},
+            read=self._read,
+            alike=is_greedy or given is not None,
+        )
 
 
 def _base_of(model: ModelRef, prompt: Prompt, sampling: dict[str, Any]) -> Any:

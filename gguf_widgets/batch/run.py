@@ -1,8 +1,9 @@
 """`BatchRun`: a run as a person holds it: look at it, pause, stop, go on, take the result.
 
 Promises: the same object before, while and after the run is carried out, and for one of long ago;
-what is shown is what the store holds. A wait can be interrupted: the run is stopped then, and what
-is done stays. Leaves to others: making a run (`processor`), carrying it out (`runner`).
+what is shown is what the store holds, whichever process carries it out. A wait can be interrupted:
+a run that is carried out here is stopped then, and what is done stays. Leaves to others: making a
+run (`processor`), carrying it out (`runner`), a process of its own for it (`process`).
 """
 
 from __future__ import annotations
@@ -19,17 +20,27 @@ import msgspec
 from gguf_widgets.batch.frame import result_frame
 from gguf_widgets.batch.preflight import Preflight, look, time_for
 from gguf_widgets.batch.progress import Progress
+from gguf_widgets.batch.row_stream import RowStream, row_as_dict
 from gguf_widgets.batch.runner import Runner
 from gguf_widgets.batch.spec import Spec
-from gguf_widgets.batch.table_rows import decoded, row_of
+from gguf_widgets.batch.steering import IN_HAND, Onlooker, check_end, progress_of
+from gguf_widgets.batch.table_rows import decoded
 from gguf_widgets.batch.work import Only, Work
 from gguf_widgets.core.errors import BatchError
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.batch_tasks import RunTasks
-from gguf_widgets.core.store.batch_types import Counts, Outcome, Run, RunStatus, TaskStatus
+from gguf_widgets.core.store.batch_types import (
+    Counts,
+    Outcome,
+    Run,
+    RunStatus,
+    RunWish,
+    TaskStatus,
+)
 from gguf_widgets.core.store.store import Store
+from gguf_widgets.core.types import LoadSettings
 
 __all__ = ["BatchRun"]
 
@@ -74,6 +85,8 @@ class BatchRun:
         self._lock = threading.Lock()
         self._observers: list[Callable[[BatchRun], None]] = []
         self._listeners: list[Callable[[Sequence[Outcome]], None]] = []
+        self._own_process = False
+        self._onlooker = Onlooker(lambda: self._is_elsewhere, self._look_on)
 
     # -- how it stands ----------------------------------------------------------------------------
 
@@ -89,6 +102,11 @@ class BatchRun:
     @title.setter
     def title(self, text: str) -> None:
         self._runs.rename(self.id, text)
+
+    @property
+    def created_at(self) -> float:
+        """When it was made: seconds since 1970, UTC."""
+        return self._record.created_at
 
     @property
     def num_rows(self) -> int:
@@ -110,6 +128,11 @@ class BatchRun:
         return runner is not None and not runner.ended.is_set()
 
     @property
+    def _is_elsewhere(self) -> bool:
+        """Whether somebody else carries it out just now."""
+        return not self.is_here and self._record.status in IN_HAND
+
+    @property
     def counts(self) -> Counts:
         """How many rows are done, failed, skipped and waiting (of every prompt, model, sample)."""
         return self._tasks.counts()
@@ -120,7 +143,7 @@ class BatchRun:
         runner = self._runner
         if runner is not None and not runner.ended.is_set():
             return runner.progress()
-        return Progress(status=self._record.status, counts=self.counts)
+        return progress_of(self._record.status, self.counts, self._runs.progress(self.id))
 
     @property
     def error(self) -> str | None:
@@ -131,7 +154,8 @@ class BatchRun:
     def observe(self, callback: Callable[[BatchRun], None]) -> Callable[[], None]:
         """Have `callback` called with this run as it goes on, at most ten times a second.
 
-        It is called in the run's thread and must return at once.
+        It is called in the run's thread and must return at once. While another process carries the
+        run out it is called twice a second, and once after the end.
 
         Returns
         -------
@@ -139,6 +163,8 @@ class BatchRun:
             Ends it.
         """
         self._observers.append(callback)
+        if self._is_elsewhere:
+            self._onlooker.start()
         return lambda: _without(self._observers, callback)
 
     # -- before it begins -------------------------------------------------------------------------
@@ -192,30 +218,62 @@ class BatchRun:
 
     # -- carrying it out --------------------------------------------------------------------------
 
-    def start(self) -> Self:
+    def start(self, *, own_process: bool | None = None) -> Self:
         """Begin, or go on with what is missing, in the background; return at once.
+
+        Parameters
+        ----------
+        own_process : bool, optional
+            Have a process of its own carry it out, which outlives this one; see `process`. Default:
+            as the last time, at first not.
 
         Raises
         ------
         BatchError
             Another process is at it; the model's file is gone or is another one.
         """
+        if own_process is not None:
+            self._own_process = own_process
+        if self._own_process:
+            return self._start_elsewhere()
         with self._lock:
             if self._runner is not None and not self._runner.ended.is_set():
                 return self
+            before = self._runner
             self._runner = Runner(
                 self.id,
                 self._store,
                 self._work(),
                 on_ended=self._on_ended,
                 on_change=self._on_change,
+                loaded_with=self._loaded_with,
             )
-            self._runner.start()
+            try:
+                self._runner.start()
+            except BaseException:
+                self._runner = before  # another process may be at it
+                raise
+        return self
+
+    def _start_elsewhere(self) -> Self:
+        from gguf_widgets.batch.process import start_process  # most runs need none
+
+        with self._lock:
+            if self.is_here:
+                return self
+            start_process(self.id, store=self._store)
+            self._runner = None
+        if self._observers:
+            self._onlooker.start()
         return self
 
     def pause(self) -> None:
         """Ask no more rows; those that the model is at are finished."""
-        self._here().pause()
+        runner = self._runner
+        if runner is not None and not runner.ended.is_set():
+            runner.pause()
+        else:
+            self._runs.ask(self.id, RunWish.PAUSE)
 
     def resume(self) -> Self:
         """Go on after a pause, a stop, a failure or an interruption."""
@@ -223,29 +281,42 @@ class BatchRun:
         if runner is not None and not runner.ended.is_set():
             runner.resume()
             return self
+        if self._is_elsewhere:
+            with contextlib.suppress(BatchError):  # it has ended in this very moment
+                self._runs.ask(self.id, RunWish.GO_ON)
+                return self
         return self.start()
 
     def stop(self, timeout_s: float = _STOP_S) -> None:
-        """End it; rows that the model is at wait for `resume`. What is done stays."""
+        """End it; rows that the model is at wait for `resume`. What is done stays.
+
+        It returns when the run has ended, or after `timeout_s` seconds.
+        """
         runner = self._runner
-        if runner is not None:
+        if runner is not None and not runner.ended.is_set():
             runner.stop()
             runner.ended.wait(timeout_s)
+        elif self._is_elsewhere:
+            with contextlib.suppress(BatchError):  # it has ended in this very moment
+                self._runs.ask(self.id, RunWish.STOP)
+                self._until_ended(timeout_s)
 
     def wait(self, timeout_s: float | None = None) -> Self:
         """Wait until it has ended.
 
-        An interrupt (Ctrl+C, or Stop in a notebook) stops the run; what is done stays, and `resume`
-        goes on.
+        An interrupt (Ctrl+C, or Stop in a notebook) stops a run that is carried out here; what is
+        done stays, and `resume` goes on. One that another process carries out goes on.
 
         Raises
         ------
         BatchError
-            It could not go on; the rows that are done are kept.
+            It could not go on, or its process ended; the rows that are done are kept.
         TimeoutError
             It has not ended; it goes on.
         """
         runner = self._runner
+        if not self.is_here and (runner is None or self._is_elsewhere):
+            return self._wait_elsewhere(timeout_s)
         if runner is None:
             return self
         left = timeout_s
@@ -254,7 +325,7 @@ class BatchRun:
                 if left is not None:
                     left -= _SLICE_S
                     if left <= 0:
-                        raise TimeoutError(f"The run has not ended in {timeout_s:g} s; it goes on.")
+                        raise _late(timeout_s)
         except KeyboardInterrupt:
             self.stop()
             raise
@@ -262,8 +333,30 @@ class BatchRun:
             raise runner.error
         return self
 
-    def retry_failed(self) -> Self:
+    def _wait_elsewhere(self, timeout_s: float | None) -> Self:
+        """Wait while another process is at it; what it says of the end is said here."""
+        if not self._is_elsewhere and not self._own_process:
+            return self  # nobody is at it
+        if not self._until_ended(timeout_s):
+            raise _late(timeout_s)
+        check_end(self._record)
+        return self
+
+    def _until_ended(self, timeout_s: float | None) -> bool:
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._is_elsewhere:
+            if end is not None and time.monotonic() >= end:
+                return False
+            time.sleep(_SLICE_S)
+        return True
+
+    def retry_failed(self, *, own_process: bool | None = None) -> Self:
         """Ask the rows again that failed; return at once.
+
+        Parameters
+        ----------
+        own_process : bool, optional
+            As for `start`.
 
         Raises
         ------
@@ -272,7 +365,7 @@ class BatchRun:
         """
         self._refuse_while_running()
         self._tasks.forget(TaskStatus.FAILED)
-        return self.start()
+        return self.start(own_process=own_process)
 
     def retry(self, numbers: Sequence[int]) -> Self:
         """Ask these tasks again, whatever came of them; return at once."""
@@ -309,22 +402,32 @@ class BatchRun:
     def change(self, **settings: Any) -> None:
         """Load the model with other settings, such as ``n_seq_max=16``, and go on with it.
 
-        It returns when that model is loaded; the one before finishes what it is at.
+        It returns when that model is loaded; the one before finishes what it is at. Where another
+        process carries the run out it is asked to, and this returns at once; `progress` says so if
+        it could not.
 
         Raises
         ------
+        InvalidValueError
+            There is no such setting.
         BatchError
             The run is not being carried out, or has several models.
         GgufWidgetsError
             It cannot be loaded like this; the run goes on with the one before.
         """
-        runner = self._here()
+        LoadSettings.from_keywords(**settings)
         if len(self.spec.models) > 1:
             raise BatchError("A run with several models cannot change its settings on the way.")
+        if self._is_elsewhere:
+            self._runs.ask(self.id, RunWish.CHANGE, settings)
+            return
+        self._here().use(self._loaded_with(settings))
+
+    def _loaded_with(self, settings: dict[str, Any]) -> Model:
         reference = self.spec.models[0]
         model = self._manager.load(reference.path, **{**reference.settings, **settings})
         self._models = [model]
-        runner.use(model)
+        return model
 
     # -- the result -------------------------------------------------------------------------------
 
@@ -342,60 +445,24 @@ class BatchRun:
 
         Those that have ended before come first. The iteration ends with the run.
         """
-        loop = asyncio.get_running_loop()
-        arrived: asyncio.Queue[int | None] = asyncio.Queue()
-
-        def post(number: int | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits there
-                loop.call_soon_threadsafe(arrived.put_nowait, number)
-
-        def heard(ended: Sequence[Outcome]) -> None:
-            for outcome in ended:
-                post(outcome.number)
-
-        def changed(_run: BatchRun) -> None:
-            runner = self._runner
-            if runner is None or runner.ended.is_set():
-                post(None)
-
-        self._listeners.append(heard)
-        forget = self.observe(changed)
+        stream = RowStream(self._tasks, lambda: self.status in IN_HAND)
+        self._listeners.append(stream.heard)
+        forget = self.observe(lambda _run: stream.look(is_here=self.is_here))
         try:
-            seen: set[int] = set()
-            for number in await asyncio.to_thread(lambda: list(self._tasks.ended())):
-                seen.add(number)
-                yield await asyncio.to_thread(self._row, number)
-            changed(self)
-            while (following := await arrived.get()) is not None:
-                if following not in seen:
-                    seen.add(following)
-                    yield await asyncio.to_thread(self._row, following)
+            await asyncio.to_thread(lambda: stream.look(is_here=False))
+            while (following := await stream.arrived.get()) is not None:
+                yield await asyncio.to_thread(self._row, following)
         finally:
             forget()
-            _without(self._listeners, heard)
+            _without(self._listeners, stream.heard)
 
     def __await__(self) -> Generator[Any, None, BatchRun]:
         return asyncio.to_thread(self.wait).__await__()
 
-    def _row(self, number: int) -> dict[str, Any]:
-        shape = self._record.shape
-        row, prompt, model, sample = shape.place(number)
-        (data,) = self._tasks.rows(row, row + 1)
-        task = self._tasks.tasks(number, number + 1)[number]
-        found = {"row": row, **row_of(self._names, data)}
-        if shape.num_models > 1:
-            found["model"] = self.spec.models[model].name
-        if shape.num_samples > 1:
-            found["sample"] = sample
-        asked = self.spec.prompts[prompt]
-        for name, value in (task.values or {}).items():
-            found[asked.column(name)] = value
-        found["status"] = task.outcome.status.value
-        if task.outcome.error is not None:
-            found["error"] = task.outcome.error["message"]
-        return found
-
     # -- inside -----------------------------------------------------------------------------------
+
+    def _row(self, number: int) -> dict[str, Any]:
+        return row_as_dict(self._record, self.spec, self._tasks, number)
 
     def _work(self) -> Work:
         return Work(self.id, self._store, self.spec, self._names, self._manager, self._models)
@@ -409,7 +476,7 @@ class BatchRun:
         return runner
 
     def _refuse_while_running(self) -> None:
-        if self.status in (RunStatus.RUNNING, RunStatus.PAUSED):
+        if self.status in IN_HAND:
             raise BatchError(
                 "The run is being carried out. Wait for its end, or stop it first.", id=self.id
             )
@@ -422,8 +489,17 @@ class BatchRun:
         for observer in list(self._observers):
             observer(self)
 
+    def _look_on(self) -> bool:
+        """Tell those who observe that another process has gone on; return whether any do."""
+        self._on_change()
+        return bool(self._observers)
+
     def __repr__(self) -> str:
         return f"<BatchRun {self.id[:8]}: {self.progress}>"
+
+
+def _late(timeout_s: float | None) -> TimeoutError:
+    return TimeoutError(f"The run has not ended in {timeout_s:g} s; it goes on.")
 
 
 def _without(items: list[Any], item: Any) -> None:

@@ -4,8 +4,8 @@ Promises: the model always has enough to do, and no more than that is on its way
 the store before it is told of; a row that fails does not stop the run, and what would fail every
 row does; a model's process that dies is started again and what was in it asked again (`line`); a
 store that cannot be written to pauses the run and loses nothing; `pause` and `stop` work at any
-moment, `stop` within seconds. Leaves to others: what is asked (`questions`), which model (whoever
-makes it), what a person sees (`run`).
+moment, `stop` within seconds, also from other processes (`steering`). Leaves to others: what is
+asked (`questions`), which model (whoever makes it), what a person sees (`run`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from gguf_widgets.batch.line import Line
 from gguf_widgets.batch.outcomes import copy_of, failure_of, outcome_of
 from gguf_widgets.batch.progress import Meter, Progress
 from gguf_widgets.batch.question import Known, Question
+from gguf_widgets.batch.steering import steer
 from gguf_widgets.core.errors import (
     BatchError,
     GgufWidgetsError,
@@ -69,9 +70,14 @@ _MOST_FAILED_STARTS: Final = 5  # of the model's process, one after another
 _START_AGAIN_S: Final = 1.0
 _LOOK_S: Final = 0.5
 _STORE_AGAIN_S: Final = 2.0
+_PASSES: Final = ("full", "locked", "disk")  # what a person, or time, can put right
 _STOP_S: Final = 15.0
 _TELL_S: Final = 0.1
 _MOST_AT_ONCE: Final = 512
+
+# The runs that this process carries out: the store tells only processes apart.
+_AT_IT: Final[set[str]] = set()
+_AT_IT_LOCK: Final = threading.Lock()
 
 
 class Plan(Protocol):
@@ -110,6 +116,8 @@ class Runner:
         Called, in the runner's thread, with outcomes that are in the store now.
     on_change : callable, optional
         Called, there too, a few times a second while something changes, and at the end.
+    loaded_with : callable, optional
+        Loads the run's model with other settings, for `change`.
     """
 
     def __init__(
@@ -120,11 +128,13 @@ class Runner:
         *,
         on_ended: Callable[[Sequence[Outcome]], None] = lambda _ended: None,
         on_change: Callable[[], None] = lambda: None,
+        loaded_with: Callable[[dict[str, Any]], Model] | None = None,
     ) -> None:
         self.run_id = run_id
         self._runs, self._tasks = BatchRuns(store), RunTasks(store, run_id)
         self._plan = plan
         self._on_ended, self._on_change = on_ended, on_change
+        self._loaded_with = loaded_with
         self._arrived: queue.SimpleQueue[tuple[int, Reply | GgufWidgetsError] | _Wake] = (
             queue.SimpleQueue()
         )
@@ -136,7 +146,7 @@ class Runner:
         self._unsaved: list[tuple[Outcome, str]] = []
         self._new_model: Model | None = None
         self._is_paused = self._is_stopping = False
-        self._note = ""
+        self._note = self._warning = ""
         self._failed_in_a_row = self._num_failed_starts = 0
         self._has_done = False
         self._not_before = 0.0
@@ -161,9 +171,19 @@ class Runner:
             Another process is at it, or its rows are not all there.
         StoreError
         """
-        self._runs.take(self.run_id)
+        with _AT_IT_LOCK:
+            if self.run_id in _AT_IT:
+                raise BatchError(
+                    "This run is being carried out here already, in another place of this "
+                    "notebook or program. Wait for it, or stop it there first.",
+                    id=self.run_id,
+                    problem="taken",
+                )
+            self._runs.take(self.run_id)
+            _AT_IT.add(self.run_id)
         self._status = RunStatus.RUNNING
         self._thread.start()
+        steer(self, self._runs)
 
     def pause(self) -> None:
         """Ask no more; what the model is at is finished and kept."""
@@ -188,6 +208,14 @@ class Runner:
         self._new_model = model
         self._arrived.put(_Wake())
 
+    def change(self, settings: dict[str, Any]) -> None:
+        """Load the model with other settings and use it; if it cannot be, say so in the note."""
+        try:
+            if self._loaded_with is not None:
+                self.use(self._loaded_with(settings))
+        except GgufWidgetsError as error:
+            self._warning = f"The settings were not changed: {error.message} It goes on as it was."
+
     def progress(self) -> Progress:
         """Return where it stands."""
         speeds = self._meter.speeds()
@@ -200,7 +228,7 @@ class Runner:
             tok_per_s=speeds[1] if speeds else None,
             left_s=self._meter.left_s(counts.waiting),
             elapsed_s=self._meter.elapsed_s,
-            note=self._note,
+            note=self._note or self._warning,
         )
 
     # -- the runner's thread ----------------------------------------------------------------------
@@ -235,6 +263,8 @@ class Runner:
             status, error = RunStatus.FAILED, error or caught
         finally:  # whoever waits must not wait for ever, whatever went wrong
             self._status, self.error, self._note = status, error, ""
+            with _AT_IT_LOCK:
+                _AT_IT.discard(self.run_id)
             self.ended.set()
         self._tell(now=True)
 
@@ -428,8 +458,11 @@ class Runner:
         try:
             self._tasks.save(self._unsaved)
         except StoreError as error:
-            if self._is_stopping or self.ended.is_set():
+            passes = error.details.get("reason") in _PASSES
+            if self._is_stopping or self.ended.is_set() or not passes:
                 raise
+            if not self._note:
+                _log.warning("A batch run waits for the store: %s", error.message)
             self._say(f"{error.message} The run waits until it can be written to.")
             self._meter.rest()
             time.sleep(_STORE_AGAIN_S)

@@ -112,6 +112,9 @@ class Spec:
         How often each question is asked.
     seed : int
         What the seeds of the tasks are made from, where none is given.
+    requests : bool
+        Each row is a request with messages and settings of its own (`requests`); the prompt only
+        shows it.
     """
 
     prompts: tuple[Prompt, ...]
@@ -120,6 +123,7 @@ class Spec:
     missing: MissingRule = REFUSE
     num_samples: int = 1
     seed: int = dataclasses.field(default_factory=lambda: secrets.randbits(32))
+    requests: bool = False
 
     @classmethod
     def make(
@@ -186,6 +190,7 @@ class Spec:
             "missing": self.missing.to_json(),
             "num_samples": self.num_samples,
             "seed": self.seed,
+            "requests": self.requests,
         }
 
     @classmethod
@@ -217,6 +222,7 @@ class Spec:
                 missing=MissingRule.parse(data["missing"]),
                 num_samples=data["num_samples"],
                 seed=data["seed"],
+                requests=data.get("requests", False),
             )
         except (KeyError, TypeError) as error:
             raise InvalidValueError(

@@ -33,7 +33,8 @@ REVIEWS = [
 GO_ON = """
 import sys
 from gguf_widgets.batch.processor import resume
-run = resume(sys.argv[1], wait=False)
+from gguf_widgets.core.manager import ModelManager
+run = resume(sys.argv[1], wait=False, manager=ModelManager(keep_alive=5))
 run.observe(lambda run: print("at it", flush=True))
 run.wait()
 """
@@ -107,3 +108,5 @@ def test_killed_fifty_times_the_result_is_that_of_a_run_left_in_peace(
     close = (peace["reply.p.positive"] - 0.5).abs() < 0.02
     assert not (differ & ~close).any()
     assert len(list(tasks.ended())) == NUM_ROWS
+    # One that a killed child has started stays for five minutes.
+    kill(*[one.pid for one in processes_of(home, "gguf_widgets.core.worker")])

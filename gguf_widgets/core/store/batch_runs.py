@@ -1,7 +1,8 @@
 """Batch runs in the store: what was asked of a table, and where each run stands.
 
 Promises: one process at a time is at a run (`take`); if it dies, the run is read as "interrupted"
-and can be taken by another. Deleting only marks (`restore` undoes it) until `purge`. Leaves to
+and can be taken by another. Any process can ask that one for something (`ask`) and see how far it
+is (`progress`). Deleting only marks (`restore` undoes it) until `purge`. Leaves to
 others: a run's rows and what came of them (`batch_tasks`), what is asked (`gguf_widgets.batch`),
 connections (`store`).
 """
@@ -16,7 +17,7 @@ from gguf_widgets.core.chat_types import well_formed
 from gguf_widgets.core.errors import BatchError, InvalidValueError, WireError
 from gguf_widgets.core.store import owners
 from gguf_widgets.core.store.batch_tasks import SHIFT, no_such_run
-from gguf_widgets.core.store.batch_types import Run, RunStatus, Shape
+from gguf_widgets.core.store.batch_types import Run, RunStatus, RunWish, Shape
 from gguf_widgets.core.store.json_values import from_json, member_of, to_json
 from gguf_widgets.core.store.store import Store
 
@@ -28,6 +29,7 @@ _RUN = (
 )
 # A process is at these; if it has died, they are "interrupted".
 _OWNED: Final = (RunStatus.RUNNING, RunStatus.PAUSED)
+_MOST_WISHES: Final = 50
 
 
 class BatchRuns:
@@ -139,7 +141,7 @@ class BatchRuns:
                 )
             connection.execute(
                 "UPDATE batch_run SET owner = ?, status = ?, error = NULL, ended_at = NULL, "
-                "deleted_at = NULL, updated_at = ? WHERE id = ?",
+                "deleted_at = NULL, wish = NULL, progress = NULL, updated_at = ? WHERE id = ?",
                 (me, status.value, time.time(), run_id),
             )
 
@@ -150,9 +152,82 @@ class BatchRuns:
         with self.store.transaction() as connection:
             connection.execute(
                 "UPDATE batch_run SET status = ?, error = ?, ended_at = ?, updated_at = ?, "
-                "owner = CASE WHEN ? THEN owner END WHERE id = ?",
-                (status.value, to_json(error), None if kept else now, now, kept, run_id),
+                "owner = CASE WHEN ? THEN owner END, wish = CASE WHEN ? THEN wish END, "
+                "progress = CASE WHEN ? THEN progress END WHERE id = ?",
+                (status.value, to_json(error), None if kept else now, now, *[kept] * 3, run_id),
             )
+
+    # -- between the process that is at a run and all others --------------------------------------
+
+    def ask(self, run_id: str, wish: RunWish, settings: dict[str, Any] | None = None) -> None:
+        """Ask the process that is at a run for something; it looks twice a second.
+
+        Parameters
+        ----------
+        run_id : str
+        wish : RunWish
+        settings : dict, optional
+            With `RunWish.CHANGE`: the model's settings that are to be others.
+
+        Raises
+        ------
+        BatchError
+            No process is at it, or it does not look.
+        InvalidValueError
+            There is no such run.
+        """
+        with self.store.transaction() as connection:
+            run = self._find(connection, run_id)
+            if run.status not in _OWNED:
+                raise BatchError(
+                    "This run is not being carried out here, nor by another process. Start it with "
+                    "resume().",
+                    id=run_id,
+                    problem="not_running",
+                )
+            waiting = _wishes(connection, run_id)
+            if len(waiting) >= _MOST_WISHES and wish is not RunWish.STOP:
+                raise BatchError(
+                    f"The process that is at this run has not seen {len(waiting)} earlier wishes. "
+                    "It may hang; stop() is still taken.",
+                    id=run_id,
+                    problem="deaf",
+                )
+            wishes = [*waiting, {"do": wish.value, "settings": settings or {}}]
+            connection.execute(
+                "UPDATE batch_run SET wish = ? WHERE id = ?", (to_json(wishes), run_id)
+            )
+
+    def take_wishes(self, run_id: str) -> list[tuple[RunWish, dict[str, Any]]]:
+        """Return what this process is asked for, in order, each once."""
+        with self.store.reading() as connection:
+            if not _wishes(connection, run_id):
+                return []
+        with self.store.transaction() as connection:
+            wishes = _wishes(connection, run_id)
+            connection.execute("UPDATE batch_run SET wish = NULL WHERE id = ?", (run_id,))
+        found = [(member_of(RunWish, one.get("do")), one.get("settings") or {}) for one in wishes]
+        return [(wish, settings) for wish, settings in found if wish is not None]
+
+    def put_progress(self, run_id: str, progress: dict[str, Any]) -> None:
+        """Say how far this process is with a run, for all others to see."""
+        with self.store.transaction() as connection:
+            connection.execute(
+                "UPDATE batch_run SET progress = ?, updated_at = ? "
+                "WHERE id = ? AND owner IS NOT NULL",
+                (to_json(progress), time.time(), run_id),
+            )
+
+    def progress(self, run_id: str) -> dict[str, Any] | None:
+        """Return what the process that is at a run said last; None if it has not, or none is."""
+        with self.store.reading() as connection:
+            row = connection.execute(
+                "SELECT progress FROM batch_run WHERE id = ?", (run_id,)
+            ).fetchone()
+        found = from_json(row[0]) if row is not None else None
+        return found if isinstance(found, dict) else None
+
+    # -- what a person does to it -----------------------------------------------------------------
 
     def rename(self, run_id: str, title: str) -> None:
         """Give a run another title."""
@@ -207,6 +282,12 @@ class BatchRuns:
             ).rowcount
         if not changed:
             raise no_such_run(run_id)
+
+
+def _wishes(connection: Any, run_id: str) -> list[dict[str, Any]]:
+    row = connection.execute("SELECT wish FROM batch_run WHERE id = ?", (run_id,)).fetchone()
+    found = from_json(row[0]) if row is not None else None
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _remove(connection: Any, num: int) -> None:

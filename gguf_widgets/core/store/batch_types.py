@@ -23,6 +23,7 @@ __all__ = [
     "Outcome",
     "Run",
     "RunStatus",
+    "RunWish",
     "Shape",
     "Task",
     "TaskStatus",
@@ -39,6 +40,15 @@ class RunStatus(StrEnum):
     INTERRUPTED = "interrupted"  # the process that was at it has ended; it can go on
     FINISHED = "finished"  # every task has ended
     FAILED = "failed"  # it could not go on at all; `Run.error` says why
+
+
+class RunWish(StrEnum):
+    """What the process that is at a run is asked to do, by any other."""
+
+    PAUSE = "pause"
+    GO_ON = "go on"
+    STOP = "stop"
+    CHANGE = "change"  # load the model with other settings, and go on with it
 
 
 class TaskStatus(StrEnum):

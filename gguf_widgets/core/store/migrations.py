@@ -122,7 +122,7 @@ MIGRATIONS: tuple[Migration, ...] = (
                 complete INTEGER NOT NULL DEFAULT 0,   -- 1: all rows of the table are here
                 error TEXT,                            -- JSON
                 owner TEXT,                            -- JSON: the process that is at it
-                wish TEXT,                             -- what that process is asked to do
+                wish TEXT,                             -- JSON: what that process is asked to do
                 progress TEXT,                         -- JSON: how fast it is, as it says itself
                 changes INTEGER NOT NULL DEFAULT 0,    -- grows with each change to rows and tasks
                 created_at REAL NOT NULL,              -- seconds since 1970, UTC

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gguf_widgets.core.errors import BatchError, InvalidValueError
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.batch_tasks import RunTasks
-from gguf_widgets.core.store.batch_types import Outcome, RunStatus, Shape, TaskStatus
+from gguf_widgets.core.store.batch_types import Outcome, RunStatus, RunWish, Shape, TaskStatus
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.core.types import FinishReason, Timings, Usage
 
@@ -235,3 +235,37 @@ def test_killed_at_random_moments_nothing_that_was_said_to_be_kept_is_lost(store
         assert said <= kept
         assert len(kept) <= len(said) + 14
     assert BatchRuns(store).get(tasks.run_id).status is RunStatus.INTERRUPTED
+
+
+def test_a_process_at_a_run_hears_each_wish_once_and_in_order(store: Store) -> None:
+    runs = BatchRuns(store)
+    run_id = new_run(store).run_id
+    with pytest.raises(BatchError, match="not being carried out"):
+        runs.ask(run_id, RunWish.PAUSE)
+    runs.take(run_id)
+    runs.put_progress(run_id, {"rows_per_s": 2.5})
+    with Store(store.path) as other:  # as another process does
+        seen = BatchRuns(other)
+        assert seen.progress(run_id) == {"rows_per_s": 2.5}
+        seen.ask(run_id, RunWish.PAUSE)
+        seen.ask(run_id, RunWish.CHANGE, {"n_seq_max": 3})
+        seen.ask(run_id, RunWish.GO_ON)
+    assert runs.take_wishes(run_id) == [
+        (RunWish.PAUSE, {}),
+        (RunWish.CHANGE, {"n_seq_max": 3}),
+        (RunWish.GO_ON, {}),
+    ]
+    assert runs.take_wishes(run_id) == []
+    for _ in range(50):
+        runs.ask(run_id, RunWish.PAUSE)
+    with pytest.raises(BatchError, match="may hang"):
+        runs.ask(run_id, RunWish.PAUSE)
+    runs.ask(run_id, RunWish.STOP)
+    assert runs.take_wishes(run_id)[-1] == (RunWish.STOP, {})
+    runs.ask(run_id, RunWish.STOP)
+    runs.set_status(run_id, RunStatus.FINISHED)
+    assert runs.progress(run_id) is None
+    runs.put_progress(run_id, {"late": 1})
+    assert runs.progress(run_id) is None, "nobody is at it any more"
+    runs.take(run_id)
+    assert runs.take_wishes(run_id) == [], "a wish is for those who were at it then"

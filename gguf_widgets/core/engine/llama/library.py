@@ -26,17 +26,20 @@ __all__ = ["log", "start", "strlen_callback"]
 log = LlamaLog()
 
 
+def start() -> None:
+    """Have llama.cpp ready, and its log come here, also if somebody else has taken it meanwhile."""
+    lib.llama_log_set(_callback(), ctypes.c_void_p(0))
+
+
 @cache
-def start() -> tuple[Any, ...]:
+def _callback() -> Any:
     """Initialise llama.cpp once for the process; what is returned has to stay alive."""
 
     def take(level: int, text: bytes, _: int | None) -> None:
         log.take(level, text)
 
-    callback = lib.llama_log_callback(take)
-    lib.llama_log_set(callback, ctypes.c_void_p(0))
     lib.llama_backend_init()
-    return (callback,)
+    return lib.llama_log_callback(take)
 
 
 def strlen_callback() -> Any:
