@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gguf_widgets.core.types import FinishReason, ModelInfo, Reply, SamplingSettings
     from gguf_widgets.core.workers import workers
     from gguf_widgets.dashboard.dashboard import Dashboard
+    from gguf_widgets.widgets.batch_table import BatchTable
     from gguf_widgets.widgets.chat_box import ChatBox
     from gguf_widgets.widgets.model_downloader import ModelDownloader
     from gguf_widgets.widgets.model_picker import ModelPicker
@@ -45,6 +46,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "BatchProcessor": "gguf_widgets.batch.processor",
     "BatchRun": "gguf_widgets.batch.run",
+    "BatchTable": "gguf_widgets.widgets.batch_table",
     "ChatBox": "gguf_widgets.widgets.chat_box",
     "ChatInterface": "gguf_widgets.core.chat",
     "Dashboard": "gguf_widgets.dashboard.dashboard",
@@ -78,6 +80,7 @@ _MODULES = ("care", "download", "errors")
 __all__ = [
     "BatchProcessor",
     "BatchRun",
+    "BatchTable",
     "ChatBox",
     "ChatInterface",
     "Dashboard",

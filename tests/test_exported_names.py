@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = [
     "BatchProcessor",
     "BatchRun",
+    "BatchTable",
     "ChatBox",
     "ChatInterface",
     "Dashboard",

@@ -24,11 +24,14 @@ from gguf_widgets.core.format import format_bytes
 from gguf_widgets.core.library import DEMO_NAME, ModelLibrary
 from gguf_widgets.core.manager import ModelManager, default_manager
 from gguf_widgets.core.model import Model
-from gguf_widgets.core.preferences import LAST_CONVERSATION, Preferences
+from gguf_widgets.core.preferences import LAST_CONVERSATION, OPEN_TAB, Preferences
+from gguf_widgets.core.store.batch_runs import BatchRuns
+from gguf_widgets.core.store.batch_types import RunStatus
 from gguf_widgets.core.store.store import Store, default_store
 from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets._esm import css, esm
+from gguf_widgets.widgets.batch_table import BatchTable
 from gguf_widgets.widgets.chat_box import ChatBox
 from gguf_widgets.widgets.model_downloader import ModelDownloader
 from gguf_widgets.widgets.model_picker import ModelPicker
@@ -37,6 +40,7 @@ from gguf_widgets.widgets.model_uploader import ModelUploader
 __all__ = ["Dashboard"]
 
 _STATIC = Path(__file__).parent / "static"
+_TABS = ("chat", "table")
 
 
 class Dashboard(anywidget.AnyWidget):
@@ -57,6 +61,9 @@ class Dashboard(anywidget.AnyWidget):
     downloader : ModelDownloader
     uploader : ModelUploader
     chat : ChatBox
+    table : BatchTable
+        Its runs are carried out by processes of their own, so that they go on without the page; one
+        that is under way is shown again.
     model : Model or None
         The model that is loaded.
 
@@ -75,6 +82,7 @@ class Dashboard(anywidget.AnyWidget):
     downloader = anywidget.WidgetTrait().tag(sync=True)
     uploader = anywidget.WidgetTrait().tag(sync=True)
     chat = anywidget.WidgetTrait().tag(sync=True)
+    table = anywidget.WidgetTrait().tag(sync=True)
 
     def __init__(
         self,
@@ -101,12 +109,19 @@ class Dashboard(anywidget.AnyWidget):
         )
         chat = ChatBox(chat=conversation)
         downloader, uploader = ModelDownloader(), ModelUploader()
+        table = BatchTable(
+            run=self._run_under_way(),
+            store=self._store,
+            manager=self._manager,
+            own_process=self._store.path is not None,
+        )
         super().__init__(
             height=f"{height}px" if isinstance(height, int) else height or "",
             picker=picker,
             downloader=downloader,
             uploader=uploader,
             chat=chat,
+            table=table,
             **new_identity(),
         )
         self._remembered = conversation.conversation_id
@@ -135,6 +150,7 @@ class Dashboard(anywidget.AnyWidget):
             self.downloader.close()
             self.uploader.close()
             self.chat.close()
+            self.table.close()
         super().close()
 
     # -- what happens -----------------------------------------------------------------------------
@@ -149,12 +165,23 @@ class Dashboard(anywidget.AnyWidget):
                 self._preferences.delete(LAST_CONVERSATION)
         return ChatInterface(store=self._store)
 
+    def _run_under_way(self) -> str | None:
+        """Return the run that was begun last and is still being carried out, if there is one."""
+        try:
+            recent = BatchRuns(self._store).recent(limit=20)
+        except StoreError:
+            return None  # the table says what is wrong with the store
+        under_way = (RunStatus.RUNNING, RunStatus.PAUSED)
+        return next((run.id for run in recent if run.status in under_way), None)
+
     def _on_model(self, _change: object = None) -> None:
         """Pass on that the picker has another model, or loads one."""
         loading, model = self.picker.loading, self.picker.model
-        self.chat.show_in_frame(blocked="The model is loading" if loading and model is None else "")
-        if self.chat.model is not model:
-            self.chat.model = model
+        blocked = "The model is loading" if loading and model is None else ""
+        for part in (self.chat, self.table):
+            part.show_in_frame(blocked=blocked)
+            if part.model is not model:
+                part.model = model
         self._actor.post({"kind": "snapshot"})
 
     def _on_chat(self, event: ChatEvent) -> None:
@@ -176,6 +203,8 @@ class Dashboard(anywidget.AnyWidget):
             self._preferences.set(LAST_CONVERSATION, self._remembered)
         elif kind == "dismiss":
             self._store.dismiss_notices()
+        elif kind == "tab" and item.get("name") in _TABS:
+            self._preferences.set(OPEN_TAB, item["name"])
 
     # -- to the page ------------------------------------------------------------------------------
 
@@ -185,11 +214,16 @@ class Dashboard(anywidget.AnyWidget):
             "notices": [notice.text for notice in self._store.notices()],
             "status": self._status(),
             "loaded": self.model is not None,
+            "tab": self._tab(),
             "none": not any(
                 entry.error is None and entry.name != DEMO_NAME
                 for entry in self.picker.library.entries()
             ),
         }
+
+    def _tab(self) -> str:
+        last = self._preferences.get(OPEN_TAB)
+        return last if last in _TABS else _TABS[0]
 
     def _banner(self) -> dict[str, str] | None:
         reason = self._manager.demo_reason()

@@ -23,7 +23,7 @@ import { ghostButton, h, icon } from "../../widgets/static/_dom.js";
  *
  * @typedef {{value: string, title: string, strong?: boolean}} Figure
  * @typedef {{text: string, command: string} | null} Banner
- * @typedef {{banner: Banner, notices: string[], status: Figure[], loaded: boolean, none: boolean}} DashboardState
+ * @typedef {{banner: Banner, notices: string[], status: Figure[], loaded: boolean, none: boolean, tab: string}} DashboardState
  */
 
 const WIDE_PX = 1000;
@@ -121,19 +121,73 @@ class PanelElement {
   }
 }
 
+/** One thing to do: its tab, and its place. */
+class TabElement {
+  /** @param {string} name @param {string} text @param {() => void} choose */
+  constructor(name, text, choose) {
+    this.name = name;
+    const id = `gw-tab-${newMid()}`;
+    const place = `gw-view-${newMid()}`;
+    this.tab = h("button", { type: "button", class: "gw-dash-tab", role: "tab", id, "aria-controls": place, "data-gw": `tab-${name}`, text, hidden: true });
+    this.tab.addEventListener("click", choose);
+    this.place = h("div", { class: "gw-dash-view", role: "tabpanel", id: place, "aria-labelledby": id, hidden: true });
+  }
+
+  /** @param {boolean} isOpen */
+  show(isOpen) {
+    this.tab.setAttribute("aria-selected", String(isOpen));
+    this.tab.tabIndex = isOpen ? 0 : -1;
+    this.place.hidden = !isOpen;
+  }
+}
+
 /** The middle: tabs, actions, and the place of the open tab. */
 class WorkElement {
-  /** @param {HTMLElement} toggle */
-  constructor(toggle) {
-    const id = `gw-tab-${newMid()}`;
-    const tab = h("button", { type: "button", class: "gw-dash-tab", role: "tab", id, "aria-selected": "true", "data-gw": "tab-chat", text: "Chat" });
-    this.place = h("div", { class: "gw-dash-view", role: "tabpanel", "aria-labelledby": id });
-    const top = h("header", { class: "gw-dash-top" }, [
-      toggle,
-      h("div", { class: "gw-dash-tabs", role: "tablist", "aria-label": "What to do" }, [tab]),
-      h("div", { class: "gw-dash-actions", "data-gw-slot": "chat-actions" }),
-    ]);
-    this.root = h("div", { class: "gw-dash-work" }, [top, this.place]);
+  /** @param {HTMLElement} toggle @param {(name: string) => void} chosen */
+  constructor(toggle, chosen) {
+    this.chosen = chosen;
+    this.tabs = [["chat", "Chat"], ["table", "Table"]].map(([name = "", text = ""]) => new TabElement(name, text, () => this.choose(name)));
+    const list = h("div", { class: "gw-dash-tabs", role: "tablist", "aria-label": "What to do" }, this.tabs.map(({ tab }) => tab));
+    list.addEventListener("keydown", (event) => this.onKey(event));
+    this.actions = h("div", { class: "gw-dash-actions", "data-gw-slot": "chat-actions" });
+    const top = h("header", { class: "gw-dash-top" }, [toggle, list, this.actions]);
+    this.root = h("div", { class: "gw-dash-work" }, [top, ...this.tabs.map(({ place }) => place)]);
+    this.open("chat");
+  }
+
+  /** @param {string} name */
+  place(name) {
+    return /** @type {TabElement} */ (this.tabs.find((one) => one.name === name)).place;
+  }
+
+  /** A part is there: its tab can be seen. With one part there is nothing to choose. @param {string} name */
+  offer(name) {
+    for (const one of this.tabs) if (one.name === name) one.tab.hidden = false;
+  }
+
+  /** @param {string} name */
+  open(name) {
+    for (const one of this.tabs) one.show(one.name === name);
+    this.actions.hidden = name !== "chat";
+  }
+
+  /** @param {string} name */
+  choose(name) {
+    this.open(name);
+    this.chosen(name);
+  }
+
+  /** The arrow keys go from tab to tab. @param {KeyboardEvent} event */
+  onKey(event) {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const seen = this.tabs.filter(({ tab }) => !tab.hidden);
+    const at = seen.findIndex(({ tab }) => tab.getAttribute("aria-selected") === "true");
+    const next = seen[(at + step + seen.length) % seen.length];
+    if (!next) return;
+    event.preventDefault();
+    this.choose(next.name);
+    next.tab.focus();
   }
 }
 
@@ -162,11 +216,11 @@ class DashboardView {
     this.model = model;
     this.signal = signal;
     this.loaded = false;
-    this.offered = false;
+    this.offered = this.shown = false;
     this.connection = "there";
     this.notes = new NotesElement(() => this.post("dismiss"));
     this.panel = new PanelElement();
-    this.work = new WorkElement(this.panel.toggle);
+    this.work = new WorkElement(this.panel.toggle, (name) => this.post("tab", { name }));
     this.status = new StatusElement();
     const { connection, banner, notices } = this.notes;
     const main = h("div", { class: "gw-dash-main" }, [this.panel.root, this.panel.scrim, this.work.root]);
@@ -253,6 +307,8 @@ class DashboardView {
     // A model was loaded from the folded panel: what comes next is in the chat.
     if (state.loaded && !this.loaded && this.root.classList.contains("gw-open")) this.setOpen(false);
     this.loaded = state.loaded;
+    if (!this.shown) this.work.open(state.tab);
+    this.shown = true;
     // Who has no model but the demo is shown, once, where to get one.
     if (state.none && !this.offered) this.panel.download.root.open = this.offered = true;
   }
@@ -290,7 +346,12 @@ function render({ model, el, host }) {
   const controller = new AbortController();
   const { signal } = controller;
   const view = new DashboardView(model, el, signal);
-  void draw(host, model.get("chat"), view.work.place, signal);
+  for (const name of ["chat", "table"]) {
+    const part = model.get(name);
+    if (!part) continue;
+    view.work.offer(name);
+    void draw(host, part, view.work.place(name), signal);
+  }
   void draw(host, model.get("picker"), view.panel.place, signal);
   const { download, upload } = view.panel;
   for (const [name, section] of /** @type {[string, typeof upload][]} */ ([["downloader", download], ["uploader", upload]])) {

@@ -1,0 +1,502 @@
+"""`BatchTable`: a prompt asked of every row of a table, set up, watched and looked through.
+
+Promises: what a person sets up is kept here and comes back after a reload of the page; whatever is
+wrong is told where it is, before a row is asked; a run goes on without its page, and a page gets
+only the rows that it shows; callbacks only enqueue. Leaves to others: runs (`batch`), the form
+(`_batch_draft`), the table (`_batch_source`), rows (`_batch_result`), the look (static/).
+
+The page's messages, each with a ``mid``: ``snapshot``, ``ping``, ``draft``, ``row``,
+``table-begin``, ``table-piece``, ``table-paste``, ``table-read``, ``table-drop``, ``check``,
+``start``, ``pause``, ``go-on``, ``stop``, ``retry``, ``ask-again``, ``edit``, ``rows``, ``whole``,
+``earlier``, ``open``, ``set-up``, ``download``, ``download-piece``, ``code``, ``dismiss``.
+Python's: ``state`` (numbered; the parts of the state that have changed, or all), ``pong``,
+``answer`` to a ``mid``.
+
+Work that may take long has threads of its own, one for what is looked at while typing and one for
+runs, tables and files, so that a page is always answered.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import anywidget
+import traitlets
+
+from gguf_widgets.batch.run import BatchRun
+from gguf_widgets.batch.spec import Spec
+from gguf_widgets.batch.table_rows import frame_of
+from gguf_widgets.core.errors import BatchError, GgufWidgetsError, InvalidValueError, to_wire
+from gguf_widgets.core.manager import ModelManager, default_manager
+from gguf_widgets.core.model import Model
+from gguf_widgets.core.store.batch_runs import BatchRuns
+from gguf_widgets.core.store.batch_tasks import RunTasks
+from gguf_widgets.core.store.batch_types import RunStatus
+from gguf_widgets.core.store.store import Store, default_store
+from gguf_widgets.widgets._actor import Actor
+from gguf_widgets.widgets._batch_code import code_of
+from gguf_widgets.widgets._batch_draft import draft_of_spec
+from gguf_widgets.widgets._batch_open import OpenRun
+from gguf_widgets.widgets._batch_result import is_under_way
+from gguf_widgets.widgets._batch_send import Sending, formats
+from gguf_widgets.widgets._batch_setup import Message, SetUp
+from gguf_widgets.widgets._batch_source import Given, given_table
+from gguf_widgets.widgets._batch_state import StateFeed
+from gguf_widgets.widgets._batch_words import earlier_view, model_view
+from gguf_widgets.widgets._comm import answer_where_asked, new_identity
+from gguf_widgets.widgets._esm import css, esm
+from gguf_widgets.widgets._words import as_known
+
+__all__ = ["BatchTable"]
+
+_STATIC = Path(__file__).parent / "static"
+
+_log = logging.getLogger(__name__)
+
+_WATCH_S: Final = 0.5  # while a run is under way
+_NUM_EARLIER: Final = 30
+
+
+class BatchTable(anywidget.AnyWidget):
+    """Ask a model about every row of a table, on the screen.
+
+    Parameters
+    ----------
+    model : Model, optional
+        Without one everything can be set up, and Start waits.
+    table : DataFrame, Series, list, dict, RowSource or path, optional
+        What to ask about; without one the page asks for a file or pasted text.
+    run : BatchRun or str, optional
+        A run to show, or its id; then a table is not needed.
+    store : Store, optional
+        Where runs are kept; default: this user's.
+    manager : ModelManager, optional
+        Who loads the model of an earlier run again.
+    own_process : bool, default False
+        Have runs carried out by a process of their own, which goes on when this Python ends.
+
+    Attributes
+    ----------
+    run : BatchRun or None
+        What is shown or being carried out; ``table.observe(callback, "run")`` tells of the next,
+        on one of the widget's own threads.
+    model : Model or None
+        May be set at any time.
+
+    Raises
+    ------
+    InvalidValueError
+        The table is none, or there is no such run.
+    TableFileError
+        The table's file cannot be read.
+
+    Examples
+    --------
+    >>> import gguf_widgets as gw
+    >>> gw.BatchTable(gw.load("demo"), df)  # doctest: +SKIP
+    """
+
+    # As text: a path would make anywidget keep every widget for good, for its live reload.
+    _esm = esm(_STATIC / "batch_table.js")
+    _css = css(_STATIC / "batch_table.css")
+    own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` in _connection.js
+    model = traitlets.Instance(Model, allow_none=True)
+    run = traitlets.Instance(BatchRun, allow_none=True)
+
+    def __init__(
+        self,
+        model: Model | None = None,
+        table: Any = None,
+        run: BatchRun | str | None = None,
+        *,
+        store: Store | None = None,
+        manager: ModelManager | None = None,
+        own_process: bool = False,
+    ) -> None:
+        if model is not None and not isinstance(model, Model):
+            raise InvalidValueError(
+                f"The model is a {type(model).__name__}. Load one with gguf_widgets.load(...)."
+            )
+        self._store = store if store is not None else default_store()
+        self._manager = manager if manager is not None else default_manager()
+        self._own_process = own_process
+        given = None if table is None else given_table(table)
+        opened = self._found(run) if isinstance(run, str) else run
+        super().__init__(**new_identity())
+        name = f"BatchTable-{self.model_id[:8]}"
+        self._busy, self._num_busy, self._notice = "", 0, ""
+        self._blocked, self._chooser = "", False
+        self._earlier: list[Message] | None = None
+        self._shown: OpenRun | None = None
+        self._sending = Sending()
+        self._forget: Callable[[], None] = lambda: None
+        self._feed = StateFeed(self.send, self._parts)
+        self._actor = Actor(name, self._work, self._tick, self._failed)
+        self._heavy = Actor(f"{name}-work", self._do_heavy, failed=self._failed)
+        self._set_up = SetUp(
+            self, self._store, self._manager, f"{name}-typing", given, self._failed
+        )
+        self.observe(lambda _change: self._on_model(), "model")
+        self.observe(lambda change: self._show_run(change.new), "run")
+        self.model = model
+        if opened is not None:
+            self.run = opened
+        answer_where_asked(self.comm)
+        self.on_msg(self._on_page)
+
+    # -- from code --------------------------------------------------------------------------------
+
+    @property
+    def table(self) -> Any:
+        """The table that is asked about, as a DataFrame; None while there is none.
+
+        It can be set to whatever the constructor takes.
+        """
+        given = self._set_up.given
+        return None if given is None else given.frame
+
+    @table.setter
+    def table(self, table: Any) -> None:
+        given = None if table is None else given_table(table)
+        self._set_up.take(given)
+        self._touch()
+
+    def start(self) -> BatchRun:
+        """Begin what is set up, as the button does; return the run.
+
+        Raises
+        ------
+        InvalidValueError
+            There is no model or no table, or something of the form is wrong: the message says what.
+        """
+        run = self._set_up.run()
+        run.start(own_process=self._own_process)
+        self.run = run
+        return run
+
+    def close(self) -> None:
+        """End the widget; a run that is under way goes on in this process."""
+        # ipywidgets calls this for every widget when the interpreter ends, also a half-made one.
+        if hasattr(self, "_set_up"):
+            self._forget()
+            self._heavy.close()
+            self._actor.close()
+            self._sending.forget()
+            try:
+                self._set_up.close()
+            except GgufWidgetsError as error:  # the store is closed: it stays there, not begun
+                _log.warning("A checked run could not be removed: %s", error.message)
+        super().close()
+
+    def show_in_frame(self, *, blocked: str = "") -> None:
+        """Tell the table that it is part of a dashboard, which has a place to choose a model.
+
+        Parameters
+        ----------
+        blocked : str
+            Why nothing can be asked at this moment; "" if it can.
+        """
+        self._blocked, self._chooser = blocked, True
+        self._touch()
+
+    # -- its threads ------------------------------------------------------------------------------
+
+    def soon(self, do: Callable[[], None]) -> None:
+        """Have something done on the widget's own thread; for its own parts."""
+        self._actor.post(do)
+
+    def at_work(self, what: str, do: Callable[[], object]) -> None:
+        """Have something done that may take long; what goes wrong is shown. For its own parts.
+
+        Raises
+        ------
+        InvalidValueError
+            Something else is being done.
+        """
+        if self._busy and not self._busy == what == "reading":  # another table may be chosen
+            raise InvalidValueError("Something else is being done just now. Wait for its end.")
+        self._busy, self._notice = what, ""
+        self._num_busy += 1
+
+        def work() -> None:
+            try:
+                do()
+            finally:
+                # In the widget's own order: what the work has posted before is done by then.
+                self._actor.post(self._rest)
+
+        self._heavy.post(work)
+
+    def _do_heavy(self, do: Callable[[], object]) -> None:
+        try:
+            do()
+        except GgufWidgetsError as error:
+            self._notice = error.message
+        self._touch()
+
+    def _rest(self) -> None:
+        self._num_busy -= 1
+        if not self._num_busy:
+            self._busy = ""
+
+    def _touch(self) -> None:
+        self._actor.post(lambda: None)
+
+    def _failed(self, error: Exception) -> None:
+        self._notice = as_known(error).message
+        self._touch()
+
+    # -- from the page ----------------------------------------------------------------------------
+
+    def _on_page(self, _widget: object, content: Any, buffers: Any) -> None:
+        if isinstance(content, dict):
+            given = buffers if isinstance(buffers, list | tuple) else []
+            self._actor.post((content, list(given[:1])))
+
+    def _work(self, item: tuple[Message, list[Any]] | Callable[[], None]) -> None:
+        if callable(item):
+            item()
+            return
+        content, buffers = item
+        kind = str(content.get("kind"))
+        try:
+            if kind in SetUp.ACTIONS:
+                answer = SetUp.ACTIONS[kind](self._set_up, content, buffers)
+            elif kind in self._ACTIONS:
+                answer = self._ACTIONS[kind](self, content)
+            else:
+                return
+        except GgufWidgetsError as error:
+            self._answer(content, error=to_wire(error))
+        except Exception as error:
+            self._answer(content, error=to_wire(as_known(error)))
+            raise  # so that it is logged as well
+        else:
+            if answer is not None:
+                self._answer(content, **answer)
+
+    def _answer(self, content: Message, buffers: list[bytes] | None = None, **more: Any) -> None:
+        self.send({"kind": "answer", "mid": content.get("mid"), **more}, buffers)
+
+    def _ping(self, content: Message) -> None:
+        self.send({"kind": "pong", "mid": content.get("mid"), "seq": self._feed.seq})
+
+    def _snapshot(self, _content: Message) -> None:
+        self._feed.reset()
+        if self._earlier is None:
+            self._earlier = []
+            self._heavy.post(self._list_earlier)
+
+    def _dismiss(self, _content: Message) -> None:
+        self._notice = ""
+
+    # -- the run ----------------------------------------------------------------------------------
+
+    def _found(self, run_id: str) -> BatchRun:
+        record = BatchRuns(self._store).find(run_id)
+        return BatchRun(record.id, self._store, self._manager)
+
+    def _show_run(self, run: BatchRun | None) -> None:
+        """Show another run; on whatever thread set it."""
+        self._forget()
+        self._forget = lambda: None
+        self._shown = None if run is None else OpenRun(run, self._store)
+        if run is not None:
+            self._forget = run.observe(lambda _run: self._touch())
+        self._touch()
+
+    def _open_run(self) -> OpenRun:
+        shown = self._shown
+        if shown is None:
+            raise InvalidValueError("No run is open.")
+        return shown
+
+    def _start_clicked(self, _content: Message) -> Message:
+        def start() -> None:
+            try:
+                self.start()
+                self._set_up.check = None
+            except GgufWidgetsError as error:
+                self._set_up.check = {"error": error.message}
+            self._list_earlier()
+
+        self.at_work("starting", start)
+        return {}
+
+    def _pause(self, _content: Message) -> Message:
+        self._open_run().run.pause()
+        return {}
+
+    def _go_on(self, _content: Message) -> Message:
+        run = self._open_run().run
+        if run.status is RunStatus.PAUSED:
+            run.resume()
+        else:
+            self.at_work("starting", lambda: run.start(own_process=self._own_process))
+        return {}
+
+    def _stop(self, _content: Message) -> Message:
+        run = self._open_run().run
+        run.stop(timeout_s=0.0)
+        return {}
+
+    def _retry(self, _content: Message) -> Message:
+        run = self._open_run().run
+        self.at_work("starting", lambda: run.retry_failed(own_process=self._own_process))
+        return {}
+
+    def _ask_again(self, content: Message) -> Message:
+        number, run = content.get("number"), self._open_run().run
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise InvalidValueError("A row is asked again by its number.")
+        if is_under_way(run.status):
+            raise BatchError("Wait for the end of the run, or stop it; then ask this row again.")
+        self.at_work("starting", lambda: run.retry([number]))
+        return {}
+
+    def _edit(self, content: Message) -> Message:
+        result = self._open_run().result
+        result.edit(content.get("number"), content.get("values"))
+        return {"whole": result.whole(content.get("number"))}
+
+    def _rows(self, content: Message) -> Message:
+        return self._open_run().result.page(content)
+
+    def _whole(self, content: Message) -> Message:
+        return {"whole": self._open_run().result.whole(content.get("number"))}
+
+    # -- earlier runs -----------------------------------------------------------------------------
+
+    def _earlier_clicked(self, _content: Message) -> Message:
+        self._heavy.post(self._list_earlier)
+        return {}
+
+    def _list_earlier(self) -> None:
+        checked = self._set_up.prepared
+        listed = []
+        for record in BatchRuns(self._store).recent(limit=_NUM_EARLIER):
+            if checked is None or record.id != checked.id:
+                counts = RunTasks(self._store, record.id).counts()
+                listed.append(earlier_view(record, counts))
+        self._earlier = listed
+
+    def _open(self, content: Message) -> Message:
+        run_id = content.get("id")
+        if run_id is None:
+            self.run = None
+        elif not isinstance(run_id, str) or len(run_id) != 32:
+            raise InvalidValueError("A run is opened by its id.")
+        elif self.run is None or self.run.id != run_id:
+            self.run = self._found(run_id)
+        self._notice = ""
+        self._heavy.post(self._list_earlier)
+        return {}
+
+    def _set_up_again(self, _content: Message) -> Message:
+        """Fill the form with what the open run asks, and its table where there is no other."""
+        run, set_up = self._open_run().run, self._set_up
+        draft = draft_of_spec(run.spec)
+        if draft is None:
+            raise InvalidValueError(
+                "This run was made in Python with more than the form has. Use “Copy as code” and "
+                "change it there."
+            )
+
+        def fill() -> None:
+            given, looked = set_up.given, set_up.looked
+            if given is None:
+                record = BatchRuns(self._store).get(run.id)
+                rows = RunTasks(self._store, run.id).rows(0, record.shape.num_rows)
+                given = Given(frame_of(record.columns, rows), f"Table of “{record.title}”")
+
+            def show() -> None:
+                set_up.fill(draft, run.spec.prompts[0].output)
+                set_up.take(given, looked)
+                self.run = None
+
+            self.soon(show)
+
+        self.at_work("opening", fill)
+        return {}
+
+    # -- files, code ------------------------------------------------------------------------------
+
+    def _download(self, content: Message) -> None:
+        run = self._open_run().run
+
+        def make() -> None:
+            try:
+                self._answer(content, file=self._sending.make(run, content.get("format")))
+            except GgufWidgetsError as error:
+                self._answer(content, error=to_wire(error))
+
+        self.at_work("saving", make)
+
+    def _download_piece(self, content: Message) -> None:
+        piece = self._sending.piece(content.get("key"), content.get("offset"))
+        self._answer(content, [piece], size=len(piece))
+
+    def _code(self, _content: Message) -> Message:
+        given = self._set_up.given
+        path = given.path if given is not None else ""
+        name = given.name if given is not None and given.is_file else ""
+        if self._shown is not None:
+            spec, columns = self._shown.run.spec, self._shown.inputs
+        else:
+            judged = self._set_up.judged()
+            how = {name: value for name, value in judged.keywords.items() if name != "title"}
+            known = {key: how.pop(key) for key in ("system", "schema", "missing", "n")}
+            prompt, models = how.pop("prompt"), [one for one in (self.model,) if one is not None]
+            spec = Spec.make(prompt, models, **known, sampling=how)
+            columns = given.columns if given is not None else []
+        return {"text": code_of(spec, columns, path=path, file_name=name)}
+
+    _ACTIONS: ClassVar[dict[str, Callable[[Any, Message], Message | None]]] = {
+        "ping": _ping,
+        "snapshot": _snapshot,
+        "start": _start_clicked,
+        "pause": _pause,
+        "go-on": _go_on,
+        "stop": _stop,
+        "retry": _retry,
+        "ask-again": _ask_again,
+        "edit": _edit,
+        "rows": _rows,
+        "whole": _whole,
+        "earlier": _earlier_clicked,
+        "open": _open,
+        "set-up": _set_up_again,
+        "download": _download,
+        "download-piece": _download_piece,
+        "code": _code,
+        "dismiss": _dismiss,
+    }
+
+    # -- to the page ------------------------------------------------------------------------------
+
+    def _on_model(self) -> None:
+        self._set_up.look()
+        self._touch()
+
+    def _tick(self) -> float | None:
+        shown = self._shown
+        wait = self._feed.tick()
+        is_watched = shown is not None and is_under_way(shown.run.status)
+        return _WATCH_S if wait is None and is_watched else wait
+
+    def _parts(self) -> Message:
+        """Return the whole state, part by part; each is sent when it differs from what was sent."""
+        shown = self._shown
+        nothing: Message = {"run": None, "progress": None, "labels": [], "version": 0}
+        return {
+            "model": model_view(self.model, self._blocked, is_framed=self._chooser),
+            **self._set_up.parts(),
+            **(nothing if shown is None else shown.parts()),
+            "earlier": self._earlier or [],
+            "busy": self._busy,
+            "notice": self._notice,
+            "formats": formats(),
+        }

@@ -1,0 +1,269 @@
+// @ts-check
+/**
+ * What to ask: the prompt with the table's columns in it, the real prompt of one row, the answer.
+ *
+ * Promises: what is wrong stands under the field that it is in, while typing; the preview keeps its
+ * place; another view's changes come in, this view's own are never written over. Leaves to others:
+ * judging (Python).
+ */
+
+import { AnswerPart } from "./_batch_answer.js";
+import { wordsOf } from "./_batch_link.js";
+import { ghostButton, h, icon, setChildren } from "./_dom.js";
+
+/** @import { Link } from "./_batch_link.js" */
+
+const DRAFT_AFTER_MS = 200;
+const FIELD = { "data-lm-suppress-shortcuts": "true", autocomplete: "off", spellcheck: "false" };
+const ROLES = /** @type {Record<string, string>} */ ({ system: "System message", user: "You", assistant: "The model" });
+const MISSING = /** @type {[string, string][]} */ ([
+  ["refuse", "Do not begin"],
+  ["skip", "Leave those rows out"],
+  ["empty", "Write nothing there"],
+  ["with", "Write this text instead"],
+]);
+
+export class FormPart {
+  /** @param {Link} link */
+  constructor(link) {
+    this.link = link;
+    this.sent = "";
+    this.fixKey = "";
+    /** @type {number | undefined} */
+    this.timer = undefined;
+    /** @type {string[]} */
+    this.columns = [];
+    this.numRows = 0;
+    this.row = 0;
+    this.prompt = h("textarea", { class: "gw-bt-area", rows: "5", "aria-label": "Prompt", "data-gw": "batch-prompt", placeholder: "Is this review positive or negative? {review}", "data-lm-suppress-shortcuts": "true" });
+    this.system = h("textarea", { class: "gw-bt-area", rows: "2", "aria-label": "System message", "data-gw": "batch-system", placeholder: "You label reviews. Answer in one word.", "data-lm-suppress-shortcuts": "true" });
+    /** @type {HTMLTextAreaElement} */
+    this.last = this.prompt;
+    for (const area of [this.prompt, this.system]) {
+      area.addEventListener("focus", () => {
+        this.last = area;
+      });
+      area.addEventListener("input", () => this.changed());
+    }
+    this.chips = h("div", { class: "gw-bt-chips", role: "group", "aria-label": "Put a column into the prompt" });
+    this.faults = /** @type {Record<string, HTMLElement>} */ ({});
+    for (const field of ["prompt", "system", "missing", "n", "maxTokens", "temperature", "table"]) {
+      this.faults[field] = h("p", { class: "gw-error", id: `${link.page}-${field}`, role: "alert", "data-gw": `batch-fault-${field}` });
+    }
+    this.fixes = h("div", { class: "gw-bt-chips" });
+    this.systemFold = h("details", { class: "gw-subfold" }, [
+      h("summary", {}, [icon("open"), h("span", { text: "Tell the model what it is for (system message)" })]),
+      h("div", { class: "gw-bt-stack" }, [this.system, this.faults.system]),
+    ]);
+    this.answer = new AnswerPart(() => this.changed());
+    this.faults.answer = this.answer.fault;
+
+    this.missing = h("select", { class: "gw-field", "data-gw": "batch-missing" }, MISSING.map(([value, text]) => h("option", { value, text })));
+    this.missingText = h("input", { class: "gw-field", "aria-label": "Text in place of a missing value", placeholder: "unknown", hidden: true, ...FIELD });
+    this.n = h("input", { class: "gw-field", inputmode: "numeric", "data-gw": "batch-n", ...FIELD });
+    this.maxTokens = h("input", { class: "gw-field", inputmode: "numeric", placeholder: "As long as there is room", "data-gw": "batch-max-tokens", ...FIELD });
+    this.temperature = h("input", { class: "gw-field", inputmode: "decimal", "data-gw": "batch-temperature", ...FIELD });
+    this.title = h("input", { class: "gw-field", placeholder: "The beginning of the prompt", ...FIELD });
+    this.missing.addEventListener("change", () => {
+      this.missingText.hidden = this.missing.value !== "with";
+      this.changed();
+    });
+    for (const one of [this.missingText, this.n, this.maxTokens, this.temperature, this.title]) one.addEventListener("input", () => this.changed());
+
+    this.preview = this.makePreview();
+    this.advanced = this.makeAdvanced();
+    this.root = h("section", { class: "gw-bt-part", "aria-label": "What to ask", "data-gw": "batch-form" }, [
+      h("div", { class: "gw-bt-two" }, [
+        h("div", { class: "gw-bt-stack" }, [
+          h("div", { class: "gw-bt-line" }, [h("h3", { text: "What to ask about each row" })]),
+          this.chips,
+          this.prompt,
+          this.faults.prompt,
+          this.fixes,
+          this.systemFold,
+        ]),
+        this.preview,
+      ]),
+      this.answer.root,
+      this.faults.table,
+      h("div", { class: "gw-bt-fields" }, [
+        h("label", { class: "gw-bt-label" }, [h("span", { text: "If a value is missing" }), this.missing]),
+        this.missingText,
+      ]),
+      this.faults.missing,
+      this.advanced,
+    ]);
+  }
+
+  makePreview() {
+    this.before = ghostButton("open", "Row before", { class: "gw-ghost gw-bt-back", "data-gw": "batch-row-before" });
+    this.after = ghostButton("open", "Next row", { "data-gw": "batch-row-after" });
+    this.before.addEventListener("click", () => this.chooseRow(this.row - 1));
+    this.after.addEventListener("click", () => this.chooseRow(this.row + 1));
+    this.rowWords = h("span", { class: "gw-dim gw-bt-num", "data-gw": "batch-preview-row" });
+    this.tokens = h("span", { class: "gw-dim gw-bt-num", "data-gw": "batch-tokens" });
+    this.messages = h("div", { class: "gw-bt-messages", tabindex: "0", role: "region", "aria-label": "Prompt of this row", "data-gw": "batch-preview" });
+    this.previewFault = h("p", { class: "gw-error", "data-gw": "batch-preview-fault" });
+    return h("div", { class: "gw-bt-stack" }, [
+      h("div", { class: "gw-bt-line" }, [h("h3", { class: "gw-bt-grow", text: "What the model will read" }), this.before, this.rowWords, this.after]),
+      this.messages,
+      this.tokens,
+      this.previewFault,
+    ]);
+  }
+
+  makeAdvanced() {
+    /** @param {string} text @param {HTMLElement} field @param {HTMLElement} fault @param {string} [title] */
+    const labelled = (text, field, fault, title = "") => h("div", { class: "gw-bt-stack" }, [h("label", { class: "gw-bt-label", title }, [h("span", { text }), field]), fault]);
+    return h("details", { class: "gw-subfold" }, [
+      h("summary", {}, [icon("open"), h("span", { text: "More settings" })]),
+      h("div", { class: "gw-bt-fields" }, [
+        labelled("Answers for each row", this.n, this.faults.n, "n: how often each row is asked"),
+        labelled("Longest answer, in tokens", this.maxTokens, this.faults.maxTokens, "max_tokens"),
+        labelled("Temperature", this.temperature, this.faults.temperature, "0: always the likeliest word, so that the same row has the same answer"),
+        labelled("Title of the run", this.title, h("span")),
+      ]),
+    ]);
+  }
+
+  // -- what is typed ---------------------------------------------------------------------------------
+
+  draft() {
+    return {
+      prompt: this.prompt.value,
+      system: this.system.value,
+      answer: this.answer.get(),
+      missing: this.missing.value,
+      missingText: this.missingText.value,
+      n: this.n.value,
+      maxTokens: this.maxTokens.value,
+      temperature: this.temperature.value,
+      title: this.title.value,
+    };
+  }
+
+  changed() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.flush(), DRAFT_AFTER_MS);
+  }
+
+  /** Send what was typed, at once. */
+  flush() {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    const draft = this.draft();
+    const text = JSON.stringify(draft);
+    if (text === this.sent) return;
+    this.sent = text;
+    this.link.ask("draft", { draft }).catch((error) => {
+      this.faults.prompt.textContent = wordsOf(error);
+    });
+  }
+
+  /** @param {string} name */
+  insert(name) {
+    const plain = /^[\p{L}_][\p{L}\p{N}_ ]*$/u.test(name) || /^[^{}[\]!:.]+$/.test(name);
+    const isJinja = /\{%|\{\{\s*[\p{L}_]/u.test(this.prompt.value + this.system.value);
+    const text = isJinja ? (/^[\p{L}_][\p{L}\p{N}_]*$/u.test(name) ? `{{ ${name} }}` : `{{ row[${JSON.stringify(name)}] }}`) : plain ? `{${name}}` : `{[${name}]}`;
+    const area = this.last;
+    area.focus();
+    area.setRangeText(text, area.selectionStart, area.selectionEnd, "end");
+    this.changed();
+  }
+
+  /** @param {number} row */
+  chooseRow(row) {
+    this.row = Math.max(0, Math.min(row, this.numRows - 1));
+    this.link.tell("row", { row: this.row });
+  }
+
+  // -- what Python says ------------------------------------------------------------------------------
+
+  /** @param {{by: string, draft: any, kept: string}} part @param {boolean} isFirst */
+  showDraft(part, isFirst) {
+    const text = JSON.stringify(part.draft);
+    if (!isFirst && (part.by === this.link.page || this.timer !== undefined)) return;
+    if (text === JSON.stringify(this.draft()) && !part.kept) return;
+    const { draft } = part;
+    this.sent = text;
+    this.prompt.value = draft.prompt;
+    this.system.value = draft.system;
+    if (draft.system) this.systemFold.open = true;
+    this.missing.value = draft.missing;
+    this.missingText.value = draft.missingText;
+    this.missingText.hidden = draft.missing !== "with";
+    this.n.value = draft.n;
+    this.maxTokens.value = draft.maxTokens;
+    this.temperature.value = draft.temperature;
+    this.title.value = draft.title;
+    this.answer.set(draft.answer, part.kept);
+  }
+
+  /** @param {{given: any}} table */
+  showTable({ given }) {
+    const columns = /** @type {string[]} */ (given?.columns ?? []);
+    this.numRows = given?.numRows ?? 0;
+    if (columns.join("\n") === this.columns.join("\n") && this.chips.childElementCount) return;
+    this.columns = columns;
+    const chips = columns.map((name) => {
+      const chip = h("button", { type: "button", class: "gw-bt-chip", title: `Put the column “${name}” where the cursor is`, "data-gw": "batch-chip", "data-name": name, text: name });
+      chip.addEventListener("mousedown", (event) => event.preventDefault()); // the cursor stays
+      chip.addEventListener("click", () => this.insert(name));
+      return chip;
+    });
+    setChildren(this.chips, chips.length ? chips : [h("span", { class: "gw-dim", text: "The table’s columns will be buttons here." })]);
+  }
+
+  /** @param {{faults: Record<string, string>, fixes: {wrong: string, right: string}[], answer: string}} judged */
+  showJudged({ faults, fixes }) {
+    const isEmpty = !this.prompt.value.trim();
+    for (const [field, place] of Object.entries(this.faults)) {
+      // An empty form is no mistake yet.
+      const text = field === "prompt" && isEmpty ? "" : (faults[field] ?? "");
+      if (place.textContent !== text) place.textContent = text;
+    }
+    const fields = { prompt: this.prompt, system: this.system, n: this.n, maxTokens: this.maxTokens, temperature: this.temperature };
+    for (const [name, field] of Object.entries(fields)) {
+      const isWrong = Boolean(this.faults[name].textContent);
+      field.setAttribute("aria-invalid", String(isWrong));
+      if (isWrong) field.setAttribute("aria-describedby", this.faults[name].id);
+      else field.removeAttribute("aria-describedby");
+    }
+    const key = JSON.stringify(fixes);
+    if (key === this.fixKey) return;
+    this.fixKey = key;
+    this.fixes.replaceChildren(
+      ...fixes.map(({ wrong, right }) => {
+        const button = h("button", { type: "button", class: "gw-button", text: `Use “${right}” for “${wrong}”`, "data-gw": "batch-fix" });
+        button.addEventListener("click", () => {
+          for (const area of [this.prompt, this.system]) area.value = area.value.replaceAll(wrong, right);
+          this.prompt.focus();
+          this.flush();
+        });
+        return button;
+      }),
+    );
+  }
+
+  /** @param {any} preview @param {string} model */
+  showPreview(preview, model) {
+    this.row = preview.row;
+    const hasRows = this.numRows > 0;
+    if (this.rowWords) this.rowWords.textContent = hasRows ? `Row ${(preview.row + 1).toLocaleString("en")} of ${this.numRows.toLocaleString("en")}` : "";
+    if (this.before) this.before.disabled = preview.row <= 0;
+    if (this.after) this.after.disabled = preview.row >= this.numRows - 1;
+    const parts = preview.messages.map((/** @type {any} */ one) =>
+      h("div", { class: "gw-bt-message" }, [
+        h("div", { class: "gw-dim", text: ROLES[one.role] ?? one.role }),
+        h("div", { class: "gw-bt-text", text: one.text }),
+        ...(one.left ? [h("div", { class: "gw-dim", text: `… and ${one.left.toLocaleString("en")} more characters, which the model reads as well` })] : []),
+      ]),
+    );
+    if (!parts.length) parts.push(h("p", { class: "gw-dim", text: hasRows ? "The prompt of this row will be here." : "Choose a table, and write a prompt." }));
+    this.messages?.replaceChildren(...parts);
+    if (this.tokens) {
+      this.tokens.textContent = preview.tokens !== null ? `${preview.tokens.toLocaleString("en")} tokens of ${preview.room.toLocaleString("en")} that the model has room for` : preview.messages.length && !model ? "With a model you also see how many tokens it is." : "";
+    }
+    if (this.previewFault) this.previewFault.textContent = preview.fault;
+  }
+}

@@ -1,0 +1,202 @@
+// @ts-check
+/**
+ * The table that is asked about: choose a file, paste, or what the notebook gave; its first rows.
+ *
+ * Promises: a file is sent in pieces, one after the other, and not at all if it is too large; faults
+ * stand beside what mends them. Leaves to others: reading it (Python).
+ */
+
+import { wordsOf } from "./_batch_link.js";
+import { h, icon, setChildren } from "./_dom.js";
+
+/** @import { Link } from "./_batch_link.js" */
+
+const TABLE_PIECE_BYTES = 1 << 20;
+const TABLE_ACCEPT = ".csv,.tsv,.tab,.txt,.json,.jsonl,.ndjson,.xlsx,.xlsm,.parquet,.pq,.gz";
+const MENDS = /** @type {Record<string, {label: string, ways: [string, string][]}>} */ ({
+  ragged: {
+    label: "Rows with too few or too many cells",
+    ways: [["refuse", "Not decided"], ["fill", "Fill the gaps, add columns"], ["skip", "Leave those rows out"]],
+  },
+  duplicates: {
+    label: "Columns of the same name",
+    ways: [["refuse", "Not decided"], ["number", "Number them"]],
+  },
+});
+
+/**
+ * A small table of cells, where a row can be chosen.
+ * @param {string[]} columns @param {(string | null)[][]} rows @param {string} label
+ * @param {(row: number) => void} [choose]
+ */
+export function cellTable(columns, rows, label, choose) {
+  const head = h("tr", {}, columns.map((name) => h("th", { scope: "col", text: name, title: name })));
+  const lines = rows.map((cells, i) => {
+    const line = h("tr", { "data-row": String(i) }, cells.map((text) => h("td", text === null ? { class: "gw-bt-none", text: "—" } : { text, title: text })));
+    if (choose) line.addEventListener("click", () => choose(i));
+    return line;
+  });
+  return h("div", { class: "gw-bt-cells", tabindex: "0", role: "region", "aria-label": label }, [
+    h("table", {}, [h("thead", {}, [head]), h("tbody", {}, lines)]),
+  ]);
+}
+
+export class SourcePart {
+  /** @param {Link} link @param {(row: number) => void} chooseRow */
+  constructor(link, chooseRow) {
+    this.link = link;
+    this.chooseRow = chooseRow;
+    this.key = "";
+    this.input = h("input", { type: "file", accept: TABLE_ACCEPT, hidden: true, tabindex: "-1", "aria-hidden": "true", "data-gw": "batch-file" });
+    this.input.addEventListener("change", () => {
+      const file = this.input.files?.[0];
+      this.input.value = "";
+      if (file) void this.send(file);
+    });
+    this.drop = h("button", { type: "button", class: "gw-bt-drop", "data-gw": "batch-choose" }, [
+      icon("file"),
+      h("span", { class: "gw-bt-drop-text" }, [
+        h("span", {}, [h("strong", { text: "Choose a table" }), " or drop it here"]),
+        h("span", { class: "gw-dim", text: "CSV, Excel, JSON, Parquet or a text with one row a line, up to 50 MB" }),
+      ]),
+    ]);
+    this.drop.addEventListener("click", () => this.input.click());
+    this.pasted = h("textarea", { class: "gw-bt-area", rows: "4", "data-lm-suppress-shortcuts": "true", "data-gw": "batch-pasted", "aria-label": "Pasted table", placeholder: "Cells copied from a spreadsheet, or lines of text" });
+    this.usePasted = h("button", { type: "button", class: "gw-button", text: "Use this", "data-gw": "batch-use-pasted" });
+    this.usePasted.addEventListener("click", () => void this.paste());
+    this.paste_ = h("details", { class: "gw-subfold" }, [
+      h("summary", {}, [icon("open"), h("span", { text: "Or paste it" })]),
+      h("div", { class: "gw-bt-stack" }, [this.pasted, h("div", {}, [this.usePasted])]),
+    ]);
+    this.error = h("p", { class: "gw-error", role: "alert", "data-gw": "batch-table-error" });
+    this.sending = h("p", { class: "gw-dim", role: "status" });
+    this.bar = h("div", { class: "gw-progress", hidden: true }, [h("span", { class: "gw-progress-fill" })]);
+    this.empty = h("div", { class: "gw-bt-stack" }, [this.drop, this.paste_, this.input]);
+    this.found = h("div", { class: "gw-bt-stack" });
+    this.root = h("section", { class: "gw-bt-part", "aria-label": "Table", "data-gw": "batch-source" }, [
+      h("h3", { text: "Table" }),
+      this.empty,
+      this.found,
+      this.bar,
+      this.sending,
+      this.error,
+    ]);
+    this.listen();
+  }
+
+  listen() {
+    const stop = (/** @type {DragEvent} */ event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return false;
+      event.preventDefault();
+      event.stopPropagation();
+      return true;
+    };
+    this.root.addEventListener("dragover", (event) => this.root.classList.toggle("gw-bt-over", stop(event)));
+    this.root.addEventListener("dragleave", () => this.root.classList.remove("gw-bt-over"));
+    this.root.addEventListener("drop", (event) => {
+      this.root.classList.remove("gw-bt-over");
+      const file = stop(event) && event.dataTransfer?.files[0];
+      if (file) void this.send(file);
+    });
+  }
+
+  /** @param {File} file */
+  async send(file) {
+    this.error.textContent = "";
+    const fill = /** @type {HTMLElement} */ (this.bar.firstElementChild);
+    try {
+      const { key } = await this.link.ask("table-begin", { name: file.name, size: file.size });
+      this.bar.hidden = false;
+      for (let offset = 0; offset < file.size; ) {
+        const piece = await file.slice(offset, offset + TABLE_PIECE_BYTES).arrayBuffer();
+        ({ offset } = await this.link.ask("table-piece", { key, offset }, [piece]));
+        fill.style.width = `${(100 * offset) / file.size}%`;
+        this.sending.textContent = `Sending “${file.name}”: ${Math.round((100 * offset) / file.size)}%`;
+      }
+    } catch (error) {
+      this.error.textContent = wordsOf(error);
+    }
+    this.bar.hidden = true;
+    this.sending.textContent = "";
+  }
+
+  async paste() {
+    this.error.textContent = "";
+    try {
+      await this.link.ask("table-paste", { text: this.pasted.value });
+      this.pasted.value = "";
+    } catch (error) {
+      this.error.textContent = wordsOf(error);
+    }
+  }
+
+  /** @param {{given: any, looked: any}} table @param {string} busy */
+  show(table, busy) {
+    this.sending.textContent = busy === "reading" ? "Reading the table…" : this.bar.hidden ? "" : this.sending.textContent;
+    const key = JSON.stringify(table);
+    if (key === this.key) return;
+    this.key = key;
+    const { given, looked } = table;
+    this.empty.hidden = Boolean(given ?? looked);
+    const hadFocus = this.found.contains(document.activeElement);
+    const parts = [];
+    if (given ?? looked) parts.push(this.headOf(given, looked));
+    if (looked) parts.push(...this.faultsOf(looked));
+    if (given) {
+      parts.push(cellTable(given.columns.slice(0, 50), given.first, "First rows of the table", (row) => this.chooseRow(row)));
+      if (given.moreColumns) parts.push(h("p", { class: "gw-dim", text: `${given.moreColumns} more columns are not shown here.` }));
+    } else if (looked?.first) parts.push(cellTable(looked.columns, looked.first, "What was found in the file"));
+    setChildren(this.found, parts);
+    if (hadFocus) /** @type {HTMLElement | null} */ (this.found.querySelector("button, select"))?.focus();
+  }
+
+  /** What can be done about the file that was found. */
+  focus() {
+    /** @type {HTMLElement | null} */ (this.found.querySelector("select, button"))?.focus();
+  }
+
+  /** @param {any} given @param {any} looked */
+  headOf(given, looked) {
+    const change = h("button", { type: "button", class: "gw-link", text: "Another table", "data-gw": "batch-change" });
+    change.addEventListener("click", () => {
+      this.link.tell("table-drop");
+      requestAnimationFrame(() => this.drop.focus());
+    });
+    return h("div", { class: "gw-bt-line" }, [
+      h("span", { class: "gw-bt-grow" }, [
+        h("strong", { text: (given ?? looked).name, "data-gw": "batch-table-name" }),
+        h("span", { class: "gw-dim", text: ` ${given?.words ?? looked?.words ?? ""}` }),
+      ]),
+      change,
+    ]);
+  }
+
+  /** @param {any} looked */
+  faultsOf(looked) {
+    const parts = [];
+    if (looked.error) parts.push(h("p", { class: "gw-error", role: "alert", text: looked.error }));
+    for (const text of looked.problems ?? []) parts.push(h("p", { class: "gw-error", role: "alert", text }));
+    for (const kind of looked.mends ?? []) {
+      const { label, ways } = MENDS[kind];
+      parts.push(this.choice(looked, kind, label, ways, looked.options[kind] ?? "refuse"));
+    }
+    if (looked.sheets?.length > 1) {
+      const ways = looked.sheets.map((/** @type {string} */ one) => [one, one]);
+      parts.push(this.choice(looked, "sheet", "Sheet", ways, looked.sheet));
+    }
+    for (const text of looked.notes ?? []) parts.push(h("p", { class: "gw-dim", text }));
+    return parts;
+  }
+
+  /** @param {any} looked @param {string} name @param {string} label @param {[string, string][]} ways @param {string} now */
+  choice(looked, name, label, ways, now) {
+    const select = h("select", { class: "gw-field", "data-gw": `batch-${name}` }, ways.map(([value, text]) => h("option", { value, text })));
+    select.value = now;
+    select.addEventListener("change", () => {
+      this.link.ask("table-read", { options: { ...looked.options, [name]: select.value } }).catch((error) => {
+        this.error.textContent = wordsOf(error);
+      });
+    });
+    return h("label", { class: "gw-bt-label" }, [h("span", { text: label }), select]);
+  }
+}

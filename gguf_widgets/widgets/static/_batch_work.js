@@ -1,0 +1,298 @@
+// @ts-check
+/**
+ * A run on the screen: how far it is, what can be done with it, what came of it, its rows.
+ *
+ * Promises: sizes stay while figures change; what cannot be done just now says why. Leaves to others:
+ * figures and words (Python).
+ */
+
+import { Grid, STATUS_WORDS } from "./_batch_grid.js";
+import { wordsOf } from "./_batch_link.js";
+import { RowPart } from "./_batch_row.js";
+import { copyText } from "./_copy.js";
+import { h, icon, setChildren } from "./_dom.js";
+
+/** @import { Link } from "./_batch_link.js" */
+
+const SEARCH_AFTER_MS = 250;
+const UNDER_WAY = ["running", "paused"];
+const CAN_GO_ON = ["ready", "paused", "stopped", "interrupted", "failed"];
+const TITLES = /** @type {Record<string, string>} */ ({ ready: "Ready", running: "At work", paused: "Paused", stopped: "Stopped", interrupted: "Interrupted", finished: "Finished", failed: "It could not go on" });
+
+/** @param {number} count */
+const told = (count) => count.toLocaleString("en");
+
+export class WorkPart {
+  /** @param {Link} link @param {(text: string) => void} say @param {AbortSignal} signal */
+  constructor(link, say, signal) {
+    this.link = link;
+    this.say = say;
+    this.runId = "";
+    this.status = "";
+    this.tabsKey = "";
+    this.labelsKey = "";
+    /** @type {number | undefined} */
+    this.timer = undefined;
+    this.title = h("h3", { class: "gw-bt-grow", "data-gw": "batch-title" });
+    this.words = h("p", { "data-gw": "batch-words" });
+    this.fill = h("span", { class: "gw-bt-good" });
+    this.bad = h("span", { class: "gw-bt-bad" });
+    this.bar = h("div", { class: "gw-bt-progress", role: "progressbar", "aria-label": "Rows done", "aria-valuemin": "0", "aria-valuemax": "100", "data-gw": "batch-progress" }, [this.fill, this.bad]);
+    this.figures = h("p", { class: "gw-dim gw-bt-num gw-bt-figures", "data-gw": "batch-figures" });
+    this.error = h("p", { class: "gw-error", role: "alert", "data-gw": "batch-work-error" });
+    const button = (/** @type {string} */ kind, /** @type {string} */ name, /** @type {string} */ text) => {
+      const made = h("button", { type: "button", class: "gw-button", "data-gw": `batch-${kind}` }, [icon(name), text]);
+      made.addEventListener("click", () => void this.do(kind));
+      return made;
+    };
+    this.pause = button("pause", "pause", "Pause");
+    this.goOn = button("go-on", "play", "Go on");
+    this.goOn.classList.add("gw-primary");
+    this.stop = button("stop", "stop", "Stop");
+    this.retry = button("retry", "again", "Retry failed");
+    this.another = h("button", { type: "button", class: "gw-button", text: "New run", "data-gw": "batch-new" });
+    this.another.addEventListener("click", () => void this.do("open", { id: null }));
+    this.change = button("set-up", "fresh", "Change and run again");
+    this.buttons = h("div", { class: "gw-bt-buttons" }, [this.pause, this.goOn, this.stop, this.retry, this.change, this.another]);
+
+    this.formats = h("select", { class: "gw-field", "aria-label": "Kind of file", "data-gw": "batch-format" });
+    this.download = h("button", { type: "button", class: "gw-button", "data-gw": "batch-download" }, [icon("down"), "Download"]);
+    this.download.addEventListener("click", () => void this.save());
+    this.code = h("button", { type: "button", class: "gw-button", "data-gw": "batch-code" }, [icon("copy"), "Copy as code"]);
+    this.code.addEventListener("click", () => void this.copyCode());
+    this.saved = h("p", { class: "gw-dim", role: "status", "data-gw": "batch-saved" });
+    this.codeText = h("pre", { class: "gw-bt-code", hidden: true, tabindex: "0", "aria-label": "The code", "data-gw": "batch-code-text" });
+
+    this.labels = h("div", { class: "gw-bt-labels", "data-gw": "batch-labels" });
+    this.tabs = h("div", { class: "gw-bt-chips", role: "group", "aria-label": "Which rows" });
+    this.search = h("input", { type: "search", class: "gw-field", placeholder: "Search the rows", "aria-label": "Search the rows", "data-gw": "batch-search", "data-lm-suppress-shortcuts": "true" });
+    this.search.addEventListener("input", () => {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.grid.change({ words: this.search.value }), SEARCH_AFTER_MS);
+    });
+    this.unsure = h("button", { type: "button", class: "gw-bt-chip", "aria-pressed": "false", text: "Least certain first", "data-gw": "batch-unsure" });
+    this.unsure.addEventListener("click", () => {
+      const isOn = this.grid.query.sort === "certainty" && !this.grid.query.descending;
+      this.grid.sort(isOn ? "row" : "certainty", false);
+    });
+    this.found = h("span", { class: "gw-dim gw-bt-num", role: "status", "data-gw": "batch-found" });
+    this.row = new RowPart(link, () => {
+      this.grid.opened = -1;
+      this.grid.draw();
+      this.grid.scroller.focus();
+    });
+    this.grid = new Grid(link, (number) => void this.row.open(number), signal);
+    this.grid.told = (total) => this.showFound(total);
+    this.root = h("section", { class: "gw-bt-part", "aria-label": "Run", "data-gw": "batch-run", hidden: true }, [
+      h("div", { class: "gw-bt-line" }, [this.title]),
+      this.words,
+      this.bar,
+      this.figures,
+      this.error,
+      this.buttons,
+      this.labels,
+      h("div", { class: "gw-bt-tools" }, [this.tabs, this.unsure, this.search]),
+      this.found,
+      h("div", { class: "gw-bt-rows" }, [this.grid.root, this.row.root]),
+      h("div", { class: "gw-bt-buttons" }, [this.formats, this.download, this.code]),
+      this.saved,
+      this.codeText,
+    ]);
+  }
+
+  /** @param {any} run @param {any} progress @param {any[]} labels @param {number} version @param {string} busy */
+  show(run, progress, labels, version, busy) {
+    this.root.hidden = !run;
+    if (!run) {
+      this.runId = "";
+      this.row.close();
+      return;
+    }
+    if (run.id !== this.runId) {
+      this.runId = run.id;
+      this.grid.reset();
+      this.row.close();
+      this.search.value = "";
+      this.saved.textContent = this.error.textContent = "";
+      this.codeText.hidden = true;
+      this.tabsKey = this.labelsKey = "";
+    }
+    const status = run.status;
+    if (status !== this.status) {
+      this.status = status;
+      this.say(`${TITLES[status] ?? status}. ${run.words}`);
+    }
+    this.root.dataset.status = status;
+    this.title.textContent = run.title;
+    this.words.textContent = run.words;
+    this.fill.style.width = `${(progress.fraction - progress.failedFraction) * 100}%`;
+    this.bad.style.width = `${progress.failedFraction * 100}%`;
+    const percent = Math.floor(progress.fraction * 100);
+    this.bar.setAttribute("aria-valuenow", String(percent));
+    const ended = progress.total - progress.waiting;
+    const figures = [`${told(ended)} of ${told(progress.total)}`, progress.failed ? `${told(progress.failed)} failed` : "", progress.skipped ? `${told(progress.skipped)} left out` : "", progress.speed, progress.left, progress.elapsed && !progress.left ? `after ${progress.elapsed}` : "", progress.note].filter(Boolean).join(" · ");
+    this.figures.textContent = figures;
+    this.bar.setAttribute("aria-valuetext", figures);
+    const isUnderWay = UNDER_WAY.includes(status);
+    const isBusy = Boolean(busy);
+    const hadFocus = this.buttons.contains(document.activeElement);
+    this.pause.hidden = status !== "running";
+    this.stop.hidden = !isUnderWay;
+    this.goOn.hidden = !CAN_GO_ON.includes(status);
+    this.retry.hidden = isUnderWay || !progress.failed;
+    this.change.hidden = this.another.hidden = isUnderWay;
+    // Also of a run that another process is at: both are asked for through the store.
+    for (const one of [this.goOn, this.retry, this.change]) one.disabled = isBusy && status !== "paused";
+    if (hadFocus && !this.buttons.contains(document.activeElement)) this.focusButton();
+    else if (hadFocus && /** @type {HTMLElement} */ (document.activeElement).hidden) this.focusButton();
+    this.download.disabled = this.formats.disabled = isBusy;
+    this.row.allow(!isUnderWay && !isBusy, isUnderWay ? "Wait for the end of the run, or stop it; then ask this row again." : "");
+    this.grid.setColumns(run.columns);
+    this.unsure.hidden = !run.columns.hasCertainty;
+    this.showTabs(progress);
+    this.showLabels(labels);
+    if (version !== this.grid.version) {
+      this.grid.refresh(version);
+      this.row.refresh();
+    }
+  }
+
+  focusButton() {
+    const next = [...this.buttons.querySelectorAll("button")].find((one) => !one.hidden && !one.disabled);
+    next?.focus();
+  }
+
+  /** @param {any} progress */
+  showTabs(progress) {
+    const { query } = this.grid;
+    const key = JSON.stringify([progress.done, progress.failed, progress.skipped, progress.waiting, query.status, query.where]);
+    if (key === this.tabsKey) return;
+    this.tabsKey = key;
+    const hadFocus = this.tabs.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement).dataset.value : undefined;
+    const tabs = [["", "All", progress.total], ...Object.entries(STATUS_WORDS).map(([status, text]) => [status, text, progress[status]])];
+    const chips = tabs
+      .filter(([status, , count]) => status === "" || count || status === query.status)
+      .map(([status, text, count]) => {
+        const chip = h("button", { type: "button", class: "gw-bt-chip", "aria-pressed": String(query.status === status), "data-gw": "batch-tab", "data-value": String(status), text: `${text} ${told(count)}` });
+        chip.addEventListener("click", () => {
+          this.grid.change({ status: String(status) });
+          this.tabsKey = "";
+          this.showTabs(progress);
+        });
+        return chip;
+      });
+    for (const [column, value] of Object.entries(query.where)) {
+      const chip = h("button", { type: "button", class: "gw-bt-chip", "aria-pressed": "true", title: "Show all values again", "data-gw": "batch-where" }, [`${column}: ${value === true ? "yes" : value === false ? "no" : value}`, icon("close")]);
+      chip.addEventListener("click", () => this.filter(column, undefined));
+      chips.push(chip);
+    }
+    this.tabs.replaceChildren(...chips);
+    this.progress = progress;
+    if (hadFocus !== undefined) /** @type {HTMLElement | null} */ (this.tabs.querySelector(`[data-value="${hadFocus}"]`))?.focus();
+  }
+
+  /** @param {string} column @param {any} value */
+  filter(column, value) {
+    const where = { ...this.grid.query.where };
+    if (value === undefined) delete where[column];
+    else where[column] = value;
+    this.grid.change({ where });
+    this.tabsKey = this.labelsKey = "";
+    this.showTabs(this.progress);
+    this.showLabels(this.lastLabels ?? []);
+  }
+
+  /** @param {any[]} labels */
+  showLabels(labels) {
+    this.lastLabels = labels;
+    const key = JSON.stringify([labels, this.grid.query.where]);
+    if (key === this.labelsKey) return;
+    this.labelsKey = key;
+    const hadFocus = this.labels.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement).dataset.key : undefined;
+    const parts = labels.filter((one) => one.bars.length).map(({ column, bars, more }) => {
+      const most = Math.max(...bars.map((/** @type {any} */ bar) => bar.count));
+      const lines = bars.map((/** @type {any} */ { value, text, count }) => {
+        const isOn = this.grid.query.where[column] === value;
+        const bar = h("button", { type: "button", class: "gw-bt-bar", "aria-pressed": String(isOn), title: isOn ? "Show all values again" : `Show the rows with “${text}”`, "data-gw": "batch-label", "data-key": `${column}:${text}`, "data-name": text }, [
+          h("span", { class: "gw-bt-barname", text }),
+          h("span", { class: "gw-bt-track" }, [h("span", { class: "gw-bt-fill", style: `width: ${(100 * count) / most}%` })]),
+          h("span", { class: "gw-bt-num", text: told(count) }),
+        ]);
+        bar.addEventListener("click", () => this.filter(column, isOn ? undefined : value));
+        return bar;
+      });
+      if (more) lines.push(h("p", { class: "gw-dim", text: `and ${more} other values` }));
+      return h("div", { class: "gw-bt-label-block" }, [h("h4", { text: column }), ...lines]);
+    });
+    setChildren(this.labels, parts);
+    if (hadFocus !== undefined) /** @type {HTMLElement | null} */ (this.labels.querySelector(`[data-key="${CSS.escape(hadFocus)}"]`))?.focus();
+  }
+
+  /** @param {number} total */
+  showFound(total) {
+    const { status, words, where, sort } = this.grid.query;
+    const isChosen = status || words || Object.keys(where).length;
+    const text = isChosen ? `${told(total)} row${total === 1 ? "" : "s"} found` : "";
+    if (this.found.textContent !== text) this.found.textContent = text;
+    this.unsure.setAttribute("aria-pressed", String(sort === "certainty" && !this.grid.query.descending));
+  }
+
+  /** @param {{ending: string, label: string}[]} formats */
+  showFormats(formats) {
+    if (this.formats.options.length === formats.length) return;
+    this.formats.replaceChildren(...formats.map(({ ending, label }) => h("option", { value: ending, text: label })));
+  }
+
+  // -- what is done ----------------------------------------------------------------------------------
+
+  /** @param {string} kind @param {object} [content] */
+  async do(kind, content = {}) {
+    this.error.textContent = "";
+    try {
+      await this.link.ask(kind, content);
+    } catch (error) {
+      this.error.textContent = wordsOf(error);
+    }
+  }
+
+  async save() {
+    this.saved.textContent = "Making the file…";
+    try {
+      const { file } = await this.link.ask("download", { format: this.formats.value }, [], 600_000);
+      const notes = file.notes.length ? ` ${file.notes.join(" ")}` : "";
+      if (file.path) {
+        this.saved.textContent = `The file is too large to come through this page. It is on the computer that runs Python: ${file.path}${notes}`;
+        return;
+      }
+      const pieces = [];
+      for (let offset = 0; offset < file.size; ) {
+        const { buffers, size } = await this.link.ask("download-piece", { key: file.key, offset });
+        pieces.push(buffers[0]);
+        offset += size;
+        this.saved.textContent = `Fetching the file: ${Math.round((100 * offset) / file.size)}%`;
+      }
+      const url = URL.createObjectURL(new Blob(pieces));
+      const link = h("a", { href: url, download: file.name, hidden: true });
+      this.root.append(link);
+      link.click();
+      link.remove();
+      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+      this.saved.textContent = `Saved as “${file.name}”.${notes}`;
+    } catch (error) {
+      this.saved.textContent = "";
+      this.error.textContent = wordsOf(error);
+    }
+  }
+
+  async copyCode() {
+    try {
+      const { text } = await this.link.ask("code");
+      this.codeText.textContent = text;
+      const isCopied = await copyText(text);
+      this.codeText.hidden = false;
+      this.saved.textContent = isCopied ? "Copied. Paste it into a cell of a notebook." : "The browser did not let it be copied. Select it here:";
+    } catch (error) {
+      this.error.textContent = wordsOf(error);
+    }
+  }
+}
