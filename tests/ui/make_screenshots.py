@@ -5,6 +5,8 @@ They are photographs of the running program: a real server, a real browser, real
 
 from __future__ import annotations
 
+import csv
+import random
 import shutil
 import sys
 import tempfile
@@ -17,6 +19,8 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from support.browser import Watched, launch  # noqa: E402 - the path comes first
 from support.servers import Home, Server, dashboard, lab  # noqa: E402
+
+from gguf_widgets.demo.sentences import sentiment  # noqa: E402
 
 IMAGES = REPOSITORY / "notebooks" / "images"
 QUESTIONS = (
@@ -54,12 +58,35 @@ def dashboard_pictures(server: Server, launcher: object, theme: str) -> None:
     wide = Watched(launcher, viewport={"width": 1280, "height": 800})  # type: ignore[arg-type]
     wide.page.goto(server.url)
     load_demo(wide)
+    wide.gw("panel-download").locator("summary").first.click()  # it shows a folder of this machine
     for question in QUESTIONS:
         ask(wide, question)
     photograph(wide, f"dashboard-{theme}")
     wide.page.set_viewport_size({"width": 800, "height": 800})
     photograph(wide, f"dashboard-{theme}-narrow")
+    wide.page.set_viewport_size({"width": 1280, "height": 800})
+    table_picture(wide, server.home.folder / "reviews.csv", theme)
     wide.close()
+
+
+def table_picture(watched: Watched, path: Path, theme: str) -> None:
+    """The dashboard's table with some reviews labelled."""
+    draw = random.Random(7)  # noqa: S311 - which reviews, no secret
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["review"])
+        rows.writerows([sentiment.review(draw, "held_out")[0]] for _ in range(200))
+    watched.gw("tab-table").click()
+    with watched.page.expect_file_chooser() as chooser:
+        watched.gw("batch-choose").click()
+    chooser.value.set_files(path)
+    watched.gw("batch-prompt").fill("Is this review positive, negative or neutral? {review}")
+    watched.gw("batch-answer-choice").check(force=True)
+    watched.gw("batch-choices").fill("positive\nnegative\nneutral")
+    watched.gw("batch-start").click()
+    watched.gw("batch-words").get_by_text("Finished").wait_for(timeout=60_000)
+    watched.page.get_by_text("Least certain first").click()
+    photograph(watched, f"table-{theme}")
 
 
 def lab_picture(home: Home, launcher: object) -> None:
