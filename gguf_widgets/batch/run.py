@@ -15,17 +15,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from typing import Any, Final, Self
 
-import msgspec
-
 from gguf_widgets.batch.frame import result_frame
-from gguf_widgets.batch.preflight import Preflight, look, time_for
+from gguf_widgets.batch.preflight import Preflight
 from gguf_widgets.batch.progress import Progress
 from gguf_widgets.batch.row_stream import RowStream, row_as_dict
 from gguf_widgets.batch.runner import Runner
 from gguf_widgets.batch.spec import Spec
 from gguf_widgets.batch.steering import IN_HAND, Onlooker, check_end, progress_of
 from gguf_widgets.batch.table_rows import decoded
-from gguf_widgets.batch.work import Only, Work
+from gguf_widgets.batch.trial import try_out
+from gguf_widgets.batch.work import Work
 from gguf_widgets.core.errors import BatchError
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.model import Model
@@ -184,37 +183,7 @@ class BatchRun:
             The run is being carried out.
         """
         self._refuse_while_running()
-        work = self._work()
-        model = work.model(0)
-        shape = self._record.shape
-        found, drawn = look(
-            model,
-            iter(work.questions(0, model)),
-            num_rows=shape.num_rows,
-            num_tasks=shape.num_tasks,
-        )
-        at_once = model.settings.n_seq_max or 1
-        times: list[float] = []
-        for i in range(sample):
-            some = drawn[i * at_once : (i + 1) * at_once]
-            if len(some) < at_once:
-                break
-            meter = time.perf_counter()
-            only = Runner(self.id, self._store, Only(work, model, some), on_ended=self._on_ended)
-            only.start()
-            only.ended.wait()
-            if only.error is not None:
-                raise only.error
-            times.append(time.perf_counter() - meter)
-        if not times:
-            return found
-        self._runs.set_status(self.id, RunStatus.READY)
-        num_left = max(0, found.num_asked - at_once * len(times)) * max(1, shape.num_models)
-        return msgspec.structs.replace(
-            found,
-            seconds=time_for(num_left, at_once, times),
-            num_sampled=at_once * len(times),
-        )
+        return try_out(self.id, self._store, self._work(), rounds=sample, on_ended=self._on_ended)
 
     # -- carrying it out --------------------------------------------------------------------------
 

@@ -65,6 +65,7 @@ def test_the_time_is_told_from_rows_that_were_asked_and_these_are_kept(
     frame = run.to_frame()
     assert frame["attempts"].eq(1).all(), "what was asked for the time is not asked again"
     assert run.preflight().num_asked == 0
+    assert run.status is RunStatus.FINISHED
 
 
 def test_rows_alike_count_once_and_a_run_under_way_is_left_alone(
