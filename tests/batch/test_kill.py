@@ -100,7 +100,12 @@ def test_killed_fifty_times_the_result_is_that_of_a_run_left_in_peace(
     assert min(killed.values()) > 5, killed
     done = resume(run.id, store=store, manager=manager)
     assert done.status is RunStatus.FINISHED
-    result = done.to_frame()
+    # On a busy machine a new worker may be killed twice in a row before its first answer: that
+    # question is then taken for the one that kills it, and says so; a person asks it again.
+    failed = done.to_frame().query("status == 'failed'")
+    assert len(failed) < 20
+    assert failed["error"].str.contains("with this row alone").all()
+    result = (done.retry_failed().wait() if len(failed) else done).to_frame()
     assert result["status"].eq("done").all()
     assert result["review"].tolist() == REVIEWS
     # Batching may move a logit in its last digits: a label that hangs by a thread may turn.
