@@ -18,7 +18,7 @@ import msgspec
 from gguf_widgets.core.format import format_count, format_duration
 from gguf_widgets.core.store.batch_types import Counts, RunStatus
 
-__all__ = ["Meter", "Progress"]
+__all__ = ["Meter", "Progress", "speed_text"]
 
 WINDOW_S: Final = 30.0
 _ENOUGH: Final = 3  # rows that must have ended before a time left is told
@@ -68,9 +68,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
             parts.append(f"{counts.skipped:,} skipped")
         if self.status is RunStatus.RUNNING:
             if self.rows_per_s:
-                parts.append(f"{_figure(self.rows_per_s)} rows/s")
+                parts.append(f"{speed_text(self.rows_per_s)} rows/s")
             if self.tok_per_s:
-                parts.append(f"{_figure(self.tok_per_s)} tokens/s")
+                parts.append(f"{speed_text(self.tok_per_s)} tokens/s")
             if self.left_s is not None:
                 parts.append(_left(self.left_s))
         else:
@@ -144,7 +144,8 @@ class Meter:
         return times[0] * (1 - spread), times[1] * (1 + spread)
 
 
-def _figure(value: float) -> str:
+def speed_text(value: float) -> str:
+    """Return so many a second, with sensible digits."""
     if value >= 1000:
         return format_count(round(value))
     return f"{value:.0f}" if value >= 20 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"

@@ -92,7 +92,7 @@ class Plan(Protocol):
     def model(self, number: int) -> Model:
         """Return a model, loaded."""
 
-    def questions(self, number: int, model: Model) -> Iterable[Question | Known]:
+    def questions(self, number: int) -> Iterable[Question | Known]:
         """Return what has not ended of a model's tasks, in the order to ask them."""
 
 
@@ -273,7 +273,7 @@ class Runner:
         self._say("The model is being loaded")
         model = self._loaded(number)
         self._say("")
-        line = Line(self._plan.questions(number, model), self._tasks.deaths())
+        line = Line(self._plan.questions(number), self._tasks.deaths())
         while not line.done:
             self._ask_all(model, line)
             if self._new_model is not None:

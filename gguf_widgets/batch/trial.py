@@ -52,7 +52,7 @@ def try_out(
     model = work.model(0)
     found, drawn = look(
         model,
-        iter(work.questions(0, model)),
+        iter(work.questions(0)),
         num_rows=shape.num_rows,
         num_tasks=shape.num_tasks,
     )

@@ -1,7 +1,8 @@
 """What a runner needs of a run: its models, loaded when they are needed, and its questions.
 
-Promises: a model is the very file that the run began with, or the run does not go on; what was
-loaded here is unloaded here, what was given stays. Leaves to others: asking (`runner`).
+Promises: a model is the very file that the run began with, or the run does not go on. What was
+loaded for it stays loaded, for whoever asks next. Leaves to others: asking (`runner`), unloading
+(the manager).
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Work:
             settings["chat_template"] = reference.chat_template
         return self._manager.load(Path(reference.path), **settings)
 
-    def questions(self, number: int, model: Model) -> Iterable[Question | Known]:  # noqa: ARG002
+    def questions(self, number: int) -> Iterable[Question | Known]:
         """Return what has not ended of a model's tasks."""
         shape = self._runs.get(self._run_id).shape
         return questions(self._spec, self._tasks, shape, self._names, number)
@@ -113,7 +114,7 @@ class Only:
         """Return the model."""
         return self._model
 
-    def questions(self, number: int, model: Model) -> Iterable[Question | Known]:  # noqa: ARG002
+    def questions(self, number: int) -> Iterable[Question | Known]:  # noqa: ARG002
         """Return the questions."""
         return self._some
 

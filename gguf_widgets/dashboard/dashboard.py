@@ -21,7 +21,7 @@ from gguf_widgets.core.chat_types import ChatEvent, EventKind
 from gguf_widgets.core.errors import InvalidValueError, StoreError
 from gguf_widgets.core.fit import free_memory
 from gguf_widgets.core.format import format_bytes
-from gguf_widgets.core.library import DEMO_NAME, ModelLibrary
+from gguf_widgets.core.library import ModelLibrary
 from gguf_widgets.core.manager import ModelManager, default_manager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.preferences import LAST_CONVERSATION, OPEN_TAB, Preferences
@@ -127,7 +127,7 @@ class Dashboard(anywidget.AnyWidget):
         self._remembered = conversation.conversation_id
         self._actor = Actor(f"Dashboard-{self.model_id[:8]}", self._work)
         self._unsubscribe = chat.chat.subscribe(self._on_chat)
-        picker.observe(self._on_model, ["model", "loading"])
+        picker.observe(self._on_model, ["model", "loading", "has_own"])
         for one in (downloader, uploader):
             one.observe(lambda _change: picker.refresh(), "finished")
         answer_where_asked(self.comm)
@@ -215,10 +215,7 @@ class Dashboard(anywidget.AnyWidget):
             "status": self._status(),
             "loaded": self.model is not None,
             "tab": self._tab(),
-            "none": not any(
-                entry.error is None and entry.name != DEMO_NAME
-                for entry in self.picker.library.entries()
-            ),
+            "none": self.picker.has_own is False,
         }
 
     def _tab(self) -> str:

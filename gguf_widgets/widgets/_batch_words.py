@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from gguf_widgets.batch.preflight import Preflight
-from gguf_widgets.batch.progress import Progress
+from gguf_widgets.batch.progress import Progress, speed_text
 from gguf_widgets.core.format import format_count, format_duration
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.batch_types import Counts, Run, RunStatus
@@ -66,9 +66,9 @@ def progress_view(progress: Progress, *, num_samples_note: str = "rows") -> dict
     speeds = []
     if progress.status is RunStatus.RUNNING:
         if progress.rows_per_s:
-            speeds.append(f"{_figure(progress.rows_per_s)} {num_samples_note}/s")
+            speeds.append(f"{speed_text(progress.rows_per_s)} {num_samples_note}/s")
         if progress.tok_per_s:
-            speeds.append(f"{_figure(progress.tok_per_s)} tokens/s")
+            speeds.append(f"{speed_text(progress.tok_per_s)} tokens/s")
     left = ""
     if progress.status is RunStatus.RUNNING and progress.left_s is not None:
         low, high = (format_duration(max(1.0, one)) for one in progress.left_s)
@@ -87,12 +87,6 @@ def progress_view(progress: Progress, *, num_samples_note: str = "rows") -> dict
         "elapsed": format_duration(progress.elapsed_s) if progress.elapsed_s >= 1 else "",
         "note": progress.note,
     }
-
-
-def _figure(value: float) -> str:
-    if value >= 1000:
-        return format_count(round(value))
-    return f"{value:.0f}" if value >= 20 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
 def run_words(status: RunStatus, counts: Counts, error: str | None, *, is_here: bool) -> str:

@@ -74,6 +74,8 @@ class ModelPicker(anywidget.AnyWidget):
         The loaded model; ``picker.observe(callback, "model")`` tells of a change.
     loading : bool
         Whether a model is being loaded; it can be observed, too.
+    has_own : bool or None
+        Whether there is a model besides the demo that can be used; None before the first look.
 
     Examples
     --------
@@ -87,6 +89,7 @@ class ModelPicker(anywidget.AnyWidget):
     own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` in _connection.js
     model = traitlets.Instance(Model, default_value=None, allow_none=True)
     loading = traitlets.Bool(default_value=False)
+    has_own = traitlets.Bool(default_value=None, allow_none=True)
 
     def __init__(
         self,
@@ -369,6 +372,7 @@ class ModelPicker(anywidget.AnyWidget):
         self._token = self._change_token()
         # What can be loaded comes first; `sorted` keeps the library's order within both halves.
         self._entries = sorted(self.library.entries(), key=lambda entry: entry.error is not None)
+        self.has_own = any(e.error is None and e.name != DEMO_NAME for e in self._entries)
         # A new list is judged anew; until that is done, what was known of a file is shown.
         known = {one.path: one.machine.judged(one.path) for one in self._entries}
         self._fits = {
@@ -446,7 +450,7 @@ class ModelPicker(anywidget.AnyWidget):
             "rows": rows,
             "progress": loading.view() if loading is not None else None,
             "folder": str(self.library.folders[0] if self.library.folders else config.models_dir()),
-            "none": not any(e.error is None and e.name != DEMO_NAME for e in self._entries),
+            "none": not self.has_own,
             "fields": field_views(remembered, chosen, has_gpu=has_gpu),
             "loadedWith": loaded_with(model.settings, has_gpu=has_gpu) if model else "",
             "notice": " ".join(filter(None, [self._notice, *self._lost()])),

@@ -114,7 +114,7 @@ class Rows:
     def model(self, number: int) -> Any:
         return self._model
 
-    def questions(self, number: int, model: Any) -> Iterator[Question | Known]:
+    def questions(self, number: int) -> Iterator[Question | Known]:
         ended = set(self._tasks.ended())
         for i, text in enumerate(self._texts):
             if i in ended:
