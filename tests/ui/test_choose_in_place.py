@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Locator, expect
 from support.browser import LONG_MS, Watched
+from support.lab_page import run_cell
 from support.library_homes import model_file, put
 from support.screen_check import faults_of
 from support.servers import Home, Server, dashboard, lab, wait_until
@@ -181,15 +182,8 @@ def test_in_jupyterlab_a_pasted_path_and_a_whole_folder_survive_a_reload(
         watched = open_page(address)
         panel = Panel(watched)
 
-        def run_cell() -> None:
-            editor = watched.page.locator(".jp-CodeCell .jp-InputArea-editor").first
-            editor.wait_for(timeout=LONG_MS)
-            expect(watched.page.get_by_text("| Idle")).to_be_visible(timeout=LONG_MS)
-            editor.click()
-            watched.page.keyboard.press("Control+Enter")
-            watched.gw("browse-open").wait_for(timeout=LONG_MS)
-
-        run_cell()
+        run_cell(watched)
+        watched.gw("browse-open").wait_for(timeout=LONG_MS)
         watched.gw("browse-open").focus()
         panel.press("Enter")
         panel.is_in("Home folder")
@@ -238,7 +232,8 @@ def test_in_jupyterlab_a_pasted_path_and_a_whole_folder_survive_a_reload(
         expect(panel.field).to_be_focused()
 
         watched.page.reload(wait_until="commit")
-        run_cell()
+        run_cell(watched)
+        watched.gw("browse-open").wait_for(timeout=LONG_MS)
         watched.gw("browse-added").locator("summary").click()
         expect(watched.gw("browse-added-row")).to_have_count(2)
         for name in ("good.gguf", "more"):

@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 from support.browser import LONG_MS, Watched
 from support.download_page import Downloader
 from support.hub_server import HubServer, files_below, model_file, projector_file, split_files
+from support.lab_page import reload, run_cell, save
 from support.screen_check import faults_of
 from support.servers import Home, Server, lab, wait_until
 
@@ -408,19 +409,6 @@ def test_a_new_page_shows_what_the_old_one_fetches_and_takes_it_over_when_that_h
         quiet(second.watched)
 
 
-def run_cell(watched: Watched) -> None:
-    """Run the notebook's cell as a person does."""
-    page = watched.page
-    cell = page.locator(".jp-NotebookPanel .jp-CodeCell").first
-    cell.wait_for(timeout=LONG_MS)
-    expect(page.get_by_text("| Idle")).to_be_visible(timeout=LONG_MS)
-    cell.locator(".jp-InputArea-editor").click()
-    page.keyboard.press("Control+Enter")
-    prompt = cell.locator(".jp-InputPrompt")
-    expect(prompt).to_have_text(re.compile(r"\[\d+\]"), timeout=LONG_MS)
-    watched.gw("downloader").wait_for(timeout=LONG_MS)
-
-
 def test_lab_a_page_that_is_loaded_again_shows_what_is_under_way_and_a_new_kernel_goes_on(
     home: Home, hub: HubServer, open_page: OpenPage
 ) -> None:
@@ -443,10 +431,8 @@ def test_lab_a_page_that_is_loaded_again_shows_what_is_under_way_and_a_new_kerne
         hub.fault(where="cdn", pace_s=0.03, times=9)
         downloader.fetch("Q4_K_M")
         downloader.wait_past(FILE, 10)
-        watched.page.keyboard.press("Control+s")  # so that the widget is in the notebook
-
-        watched.page.reload(wait_until="commit")
-        downloader.row(FILE).wait_for(timeout=LONG_MS)  # JupyterLab draws the same widget again
+        save(watched)
+        reload(watched, downloader.row(FILE))  # JupyterLab draws the same widget again
         expect(watched.gw("get-version").first).to_be_visible()  # with what was open in it
         expect(downloader.input).to_have_value("gguf")
         assert downloader.percent(FILE) >= 10

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import nbformat
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import expect
 from support.browser import LONG_MS, Chat, Watched, growing
+from support.lab_page import cell, prompt, reload, run_cell, save
 from support.servers import Home, Server, lab
 
 OpenPage = Callable[..., Watched]
@@ -39,35 +40,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home.close()
 
 
-def cell(watched: Watched, number: int) -> Locator:
-    return watched.page.locator(".jp-NotebookPanel .jp-CodeCell").nth(number)
-
-
-def run_cell(watched: Watched, number: int) -> None:
-    """Run a cell as a person does, again if JupyterLab was not yet ready to take it."""
-    before = prompt(watched, number).inner_text()
-    for _ in range(10):
-        cell(watched, number).locator(".jp-InputArea-editor").click()
-        watched.page.keyboard.press("Control+Enter")
-        try:
-            expect(prompt(watched, number)).not_to_have_text(before, timeout=10_000)
-        except AssertionError:
-            continue
-        return
-    raise AssertionError(f"JupyterLab did not run cell {number}")
-
-
-def prompt(watched: Watched, number: int) -> Locator:
-    return cell(watched, number).locator(".jp-InputPrompt")
-
-
 def test_the_chat_box_streams_stops_keeps_its_keys_and_comes_back(
     site: Server, open_page: OpenPage
 ) -> None:
     watched = open_page(site.url.split("/lab")[0] + "/lab/tree/chat.ipynb")
     page = watched.page
-    cell(watched, 1).wait_for(timeout=LONG_MS)
-    expect(page.get_by_text("| Idle")).to_be_visible(timeout=LONG_MS)  # in the status bar
     run_cell(watched, 0)
     chat = Chat(watched)
     chat.input.wait_for(timeout=LONG_MS)
@@ -110,17 +87,9 @@ def test_the_chat_box_streams_stops_keeps_its_keys_and_comes_back(
     # A reload of the page: the kernel lives on, and the box shows the conversation again.
     talk = chat.questions()
     assert talk[-1] == "Tell me a long story"
-    cell(watched, 1).locator(".jp-InputArea-editor").click()  # the focus is in the chat since Stop
-    page.keyboard.press("Control+s")
-    expect(page.locator(".jp-mod-dirty")).to_have_count(0, timeout=LONG_MS)
     last = chat.answers().nth(len(talk) - 1)
-    lost = page.get_by_text("Error displaying widget")
-    for _ in range(4):
-        page.reload(wait_until="commit")
-        last.or_(lost).first.wait_for(timeout=LONG_MS)
-        if last.is_visible():
-            break
-        # On a busy machine ipywidgets gives a widget up after two seconds. A person reloads again.
+    save(watched, 1)
+    reload(watched, last)
     assert chat.questions() == talk
     assert chat.answers().nth(number).locator(".gw-body").inner_text() == said
     watched.assert_clean()

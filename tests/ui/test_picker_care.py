@@ -11,8 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from playwright.sync_api import Browser, Dialog, Locator, expect
-from playwright.sync_api import TimeoutError as TookTooLong
 from support.browser import LONG_MS, Watched
+from support.lab_page import cell, run_cell
 from support.library_homes import Ollama, model_file
 from support.servers import Home, Server, dashboard, lab, wait_until
 from support.tiny_model import write_tiny_model
@@ -430,6 +430,7 @@ def test_in_jupyterlab_a_copy_under_way_comes_back_after_a_reload(
         watched = open_page(server.url.split("/lab")[0] + "/lab/tree/models.ipynb")
         picker = Picker(watched)
         run_cell(watched, 0)
+        cell(watched, 0).locator('[data-gw="picker-row"]').first.wait_for(timeout=LONG_MS)
         more = picker.gw("picker-more").or_(picker.gw("picker-empty"))
         if not more.evaluate("e => e.open"):
             more.locator("summary").click(timeout=LONG_MS)
@@ -442,6 +443,7 @@ def test_in_jupyterlab_a_copy_under_way_comes_back_after_a_reload(
         before = picker.percent("slow")
         watched.page.reload(wait_until="commit")
         run_cell(watched, 1)
+        cell(watched, 1).locator('[data-gw="picker-row"]').first.wait_for(timeout=LONG_MS)
         expect(picker.job("slow", "working").first).to_be_visible(timeout=LONG_MS)
         assert int(
             picker.part("slow", "job-progress").first.get_attribute("aria-valuenow") or 0
@@ -547,18 +549,3 @@ def test_every_state_in_every_look(theme: str, home: Home, open_page: OpenPage) 
         picker.gw("trash-empty").click()
         screens.take("care-trash")
         assert screens.faults == [], "\n".join(screens.faults)
-
-
-def run_cell(watched: Watched, number: int) -> None:
-    """Run a cell as a person does, again if JupyterLab was not yet ready to take it."""
-    cell = watched.page.locator(".jp-NotebookPanel .jp-CodeCell").nth(number)
-    cell.wait_for(timeout=LONG_MS)
-    for _ in range(10):
-        cell.locator(".jp-InputArea-editor").click()
-        watched.page.keyboard.press("Control+Enter")
-        try:
-            cell.locator('[data-gw="picker-row"]').first.wait_for(timeout=15_000)
-        except TookTooLong:
-            continue
-        return
-    raise AssertionError(f"JupyterLab did not run cell {number}")

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from playwright.sync_api import Locator, expect
 from support.browser import LONG_MS, Watched
+from support.lab_page import run_cell
 from support.servers import Home, Server, lab, wait_until
 from support.upload_files import sha256, write_letter, write_model, write_png
 from support.upload_line import Line
@@ -413,30 +414,6 @@ def test_a_notebook_that_has_moved_its_folder_is_uploaded_to_by_messages(
         assert sent == []
         assert list(home.models.iterdir()) == []
         watched.assert_clean()
-
-
-def run_cell(watched: Watched) -> None:
-    """Run the notebook's cell as a person does, who reloads the page where nothing comes of it.
-
-    When a kernel dies under it, JupyterLab sometimes stays in "Connecting" for good.
-    """
-    page = watched.page
-    cell = page.locator(".jp-NotebookPanel .jp-CodeCell").first
-    prompt = cell.locator(".jp-InputPrompt")
-    for _ in range(6):
-        cell.wait_for(timeout=LONG_MS)
-        try:
-            expect(page.get_by_text("| Idle")).to_be_visible(timeout=30_000)
-            before = prompt.inner_text()
-            cell.locator(".jp-InputArea-editor").click()
-            page.keyboard.press("Control+Enter")
-            expect(prompt).not_to_have_text(before, timeout=10_000)
-            expect(prompt).to_have_text(re.compile(r"\[\d+\]"), timeout=30_000)
-        except AssertionError:
-            page.reload(wait_until="commit")
-            continue
-        return
-    raise AssertionError("JupyterLab did not run the cell")
 
 
 def test_lab_300_mb_over_cut_lines_a_reloaded_page_a_killed_kernel_and_a_killed_server(
