@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -149,34 +148,6 @@ def test_the_kernel_is_killed_and_the_run_finishes(home: Path, store: Store) -> 
     wait_for(lambda: BatchRuns(store).get(run_id).status is RunStatus.FINISHED, "the end", 120)
     assert tasks.counts().done == 300
     wait_for(lambda: not processes_of(home, "gguf_widgets.batch"), "the process's end")
-
-
-@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX")
-def test_the_runner_is_killed_again_and_again_and_the_run_ends_whole(
-    processor: BatchProcessor, store: Store, home: Path
-) -> None:
-    run = processor.prepare(table(1500), **ASK)
-    rng = random.Random(5)  # noqa: S311 - it keeps no secret
-    before = num_killed = 0
-    for _ in range(6):
-        process = start_process(run.id, store=store)
-        assert process.is_alive
-        time.sleep(rng.uniform(0.0, 1.2))
-        process.kill()
-        if process.wait(20) == 0:  # it was quicker
-            break
-        num_killed += 1
-        assert run.status is RunStatus.INTERRUPTED
-        with pytest.raises(BatchError, match="not being carried out"):
-            run.stop() or run.pause()
-        ended = list(RunTasks(store, run.id).ended())
-        assert len(ended) >= before
-        before = len(ended)
-    assert num_killed > 2
-    run.resume()
-    assert run.wait(120).status is RunStatus.FINISHED
-    assert run.counts.done == 1500
-    assert sorted(RunTasks(store, run.id).ended()) == list(range(1500))
 
 
 def test_a_run_whose_process_dies_ends_the_wait_with_words(
