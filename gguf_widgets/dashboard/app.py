@@ -49,8 +49,14 @@ with without_iri_grammar():
     from jupyter_server.utils import url_path_join
     from voila.app import Voila
     from voila.tornado.handler import TornadoVoilaHandler
+    from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
-    from gguf_widgets.dashboard.handlers import FAVICON, FaviconHandler, PageHandler
+    from gguf_widgets.dashboard.handlers import (
+        FAVICON,
+        FaviconHandler,
+        KernelSocketHandler,
+        PageHandler,
+    )
     from gguf_widgets.dashboard.kernels import DashboardKernelManager, ThisPythonOnly
     from gguf_widgets.dashboard.upload_handler import upload_handlers
 
@@ -153,11 +159,11 @@ class DashboardApp(Voila):  # type: ignore[misc]  # Voila ships no types
         return settings
 
     def init_handlers(self) -> list[Any]:
-        """Return Voila's handlers with our own page in the place of Voila's, and ours before."""
+        """Return Voila's handlers with our own in the place of some, and ours before."""
+        own = {TornadoVoilaHandler: PageHandler, VoilaKernelWebsocketHandler: KernelSocketHandler}
         favicon = (url_path_join(self.server_url, "/favicon.ico"), FaviconHandler)
         return [*upload_handlers(self.server_url, UploadStore()), favicon] + [
-            (rule[0], PageHandler, *rule[2:]) if rule[1] is TornadoVoilaHandler else rule
-            for rule in super().init_handlers()
+            (rule[0], own.get(rule[1], rule[1]), *rule[2:]) for rule in super().init_handlers()
         ]
 
     def listen(self) -> None:

@@ -107,7 +107,6 @@ class Dashboard(anywidget.AnyWidget):
             library if library is not None else self._manager.library,
             preferences=self._preferences,
         )
-        chat = ChatBox(chat=conversation)
         downloader, uploader = ModelDownloader(), ModelUploader()
         table = BatchTable(
             run=self._run_under_way(),
@@ -115,6 +114,7 @@ class Dashboard(anywidget.AnyWidget):
             manager=self._manager,
             own_process=self._store.path is not None,
         )
+        chat = ChatBox(chat=conversation, table=table)
         super().__init__(
             height=f"{height}px" if isinstance(height, int) else height or "",
             picker=picker,

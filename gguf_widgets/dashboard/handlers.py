@@ -1,8 +1,9 @@
-"""The one page of the dashboard, as it goes over HTTP.
+"""The one page of the dashboard, as it goes over HTTP, and its line to the kernel.
 
 Promises: a page that is reloaded or closed ends its kernel, also one that is left before it is
-ready; a kernel that does not start ends in a sentence on the page, not in an endless wait. Leaves
-to others: rendering the notebook (Voila), the page's words and looks (``page/index.html.j2``).
+ready; a kernel that does not start ends in a sentence on the page, not in an endless wait; what a
+kernel says reaches the page at once. Leaves to others: rendering the notebook (Voila), the page's
+words and looks (``page/index.html.j2``).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from jupyter_core.utils import ensure_async
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, authenticated
 from voila.handler import VoilaHandler
+from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from gguf_widgets.dashboard.kernels import started_kernels
 
-__all__ = ["FAVICON", "FaviconHandler", "PageHandler"]
+__all__ = ["FAVICON", "FaviconHandler", "KernelSocketHandler", "PageHandler"]
 
 # A speech bubble in the page's accent colour.
 FAVICON = (
@@ -103,6 +105,20 @@ class PageHandler(VoilaHandler):  # type: ignore[misc]  # Voila ships no types
             with contextlib.suppress(HTTPError, KeyError):
                 await ensure_async(self.kernel_manager.shutdown_kernel(kernel_id))
         kernels.clear()
+
+
+class KernelSocketHandler(VoilaKernelWebsocketHandler):  # type: ignore[misc]  # as above
+    """The web socket between a page and its kernel."""
+
+    async def open(self, kernel_id: str) -> None:
+        """Connect, and send small messages without waiting for more to go with them.
+
+        An answer is a few messages: that the kernel is busy, what it says, that it is idle. The
+        system would keep the second back until the browser has confirmed the first, which browsers
+        put off for 40 ms (Nagle's algorithm and delayed acknowledgements).
+        """
+        self.set_nodelay(True)
+        await super().open(kernel_id)
 
 
 class FaviconHandler(RequestHandler):

@@ -1,11 +1,12 @@
 """Rows of a table through `model.map`, beside the bare engine that is handed all rows at once.
 
-    python tests/bench/bench_map.py [--rounds 3] [--quick] [--threads 2 | --busy]
+    python tests/bench/bench_map.py [--rounds 2] [--quick] [--threads 2 | --busy]
 
 `model.map` is the whole way: a DataFrame's rows into the database, a template, requests to the
 model's process, every reply kept as it ends, and the result as a DataFrame. The engine is in the
-same process as whoever hands it tokens, and keeps nothing. Both have the same model, threads and
-prompts, and take turns.
+same process as whoever hands it tokens, and keeps nothing. The peers of `bench_batch.py` take part:
+llama.cpp's own server with as many slots, and `llama_cpp.Llama` with one row after another. All
+have the same model, threads and prompts, and take turns.
 
 Then 100,000 short rows on the scripted backend, which takes no time to speak of: what a row costs
 besides the model, and how much the memory grows from the first tenth to the end.
@@ -24,14 +25,16 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 from bench.contestants import Setup  # noqa: E402 - the path comes first
-from bench.harness import Runner, Turns, options, read_options  # noqa: E402
+from bench.harness import Runner, Turns, installed, options, read_options  # noqa: E402
 from bench.models import bench_model  # noqa: E402
 from bench.results import Finding, Results  # noqa: E402
 from bench.rows import RowMaker  # noqa: E402
 
 NUM_OWN, NUM_NEW, SLOTS = 64, 48, 16
-GOAL = 0.97
+GOAL, GOAL_LLAMA = 0.97, 1.7
+MOST_GROWN_MB = 64.0
 ENGINE, MAP = "the bare engine", "model.map"
+PEER, LLAMA = "xllamacpp", "llama_cpp.Llama, one by one"
 
 SHORT_ROWS = """
 import json, sys, time
@@ -80,37 +83,51 @@ def short_rows(num_rows: int) -> tuple[float, float]:
 
 
 def main() -> int:
-    chosen = read_options(options(__doc__, rounds=3))
+    chosen = read_options(options(__doc__, rounds=2))
     conditions = (
         f"{NUM_OWN} prompt + {NUM_NEW} new tokens a row, greedy, {chosen.threads} threads"
         + (", by CPU time" if chosen.busy else "")
     )
     results = Results("map", chosen, conditions)
-    num_rows, slots = (4, 2) if chosen.tiny else (32 if chosen.quick else 96, SLOTS)
+    num_rows, num_alone, slots = (32, 6, SLOTS) if chosen.quick else (48, 8, SLOTS)
+    if chosen.tiny:
+        num_rows, num_alone, slots = 4, 1, 2
     model = bench_model("tiny" if chosen.tiny else "smollm2-135m")
     maker = RowMaker(model.path)
     setup = Setup(path=model.path, n_slots=slots, n_row=NUM_OWN + NUM_NEW, n_threads=chosen.threads)
+    peer = f"{PEER}, {slots} slots"
+    who: list[tuple[str, str, int | None]] = [(ENGINE, "engine", None), (MAP, "map", None)]
+    if installed(PEER):
+        who.append((peer, PEER, None))
+    who.append((LLAMA, "llama", num_alone))
     with contextlib.ExitStack() as stack:
         runners = [
-            stack.enter_context(Runner(name, kind, setup))
-            for name, kind in ((ENGINE, "engine"), (MAP, "map"))
+            stack.enter_context(Runner(name, kind, setup, num_rows=some))
+            for name, kind, some in who
         ]
         turns = Turns(runners, busy=chosen.busy)
         turns.take(
             chosen.rounds,
             lambda number: maker.work(num_rows, num_own=NUM_OWN, num_new=NUM_NEW, seed=number),
         )
-    ratio = turns.ratio(MAP, ENGINE)
-    results.add(
-        Finding(
-            what=f"{num_rows} rows with nothing shared, {slots} slots",
-            ours=f"{turns.rows_per_s(MAP):.2f} rows/s",
-            peer=f"{ENGINE}: {turns.rows_per_s(ENGINE):.2f}",
-            reading=f"{ratio:.2f} times as fast as {ENGINE}",
-            ratio=ratio,
-            goal=GOAL,
+    what = f"{num_rows} rows with nothing shared, {slots} slots"
+    for other, goal in ((ENGINE, GOAL), (peer, 1.0), (LLAMA, GOAL_LLAMA)):
+        if not turns.has(other):
+            missing = f"{PEER} is not installed"
+            results.add(Finding(what=what, ours="", peer=PEER, reading=missing, goal=goal))
+            continue
+        ratio = turns.ratio(MAP, other)
+        results.add(
+            Finding(
+                what=what,
+                ours=f"{turns.rows_per_s(MAP):.2f} rows/s",
+                peer=f"{other}: {turns.rows_per_s(other):.2f}",
+                reading=f"{ratio:.2f} times as fast as {other}",
+                ratio=ratio,
+                goal=goal,
+                strict=goal == 1.0,
+            )
         )
-    )
     num_short = 200 if chosen.tiny else 10_000 if chosen.quick else 100_000
     speed, grown = short_rows(num_short)
     results.add(
@@ -119,6 +136,9 @@ def main() -> int:
             ours=f"{speed:,.0f} rows/s",
             reading=f"{speed:,.0f} rows/s; memory grew by {max(0.0, grown):.0f} MB after the first "
             "tenth",
+            ratio=round(max(0.0, grown), 1),
+            goal=MOST_GROWN_MB,
+            less_is_better=True,
         )
     )
     return results.finish()

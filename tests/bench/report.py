@@ -27,7 +27,8 @@ __all__ = ["section"]
 # In this order: each file of results, and what its table is about.
 TITLES = {
     "batch": "Rows of a table, beside llama.cpp's server and `llama_cpp.Llama`",
-    "map": "A table through `model.map`, beside the bare engine",
+    "map": "A table through `model.map`, beside the bare engine and the peers",
+    "table": "Looking through 100,000 rows in a page, beside 100 rows",
     "growth": "The same rows with more sequences side by side, and with a common beginning",
     "json": "Replies that follow a JSON schema",
     "stream": "One stream",

@@ -157,6 +157,13 @@ class BatchRuns:
                 (status.value, to_json(error), None if kept else now, now, *[kept] * 3, run_id),
             )
 
+    def set_spec(self, run_id: str, spec: dict[str, Any]) -> None:
+        """Put another description in place of a run's, such as with other settings of its model.
+
+        Its rows and what came of them must still belong to it; whoever calls this sees to that.
+        """
+        self._change(run_id, "spec = ?", to_json(spec))
+
     # -- between the process that is at a run and all others --------------------------------------
 
     def ask(self, run_id: str, wish: RunWish, settings: dict[str, Any] | None = None) -> None:

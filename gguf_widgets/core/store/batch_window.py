@@ -2,17 +2,19 @@
 
 Promises: quick with 100,000 rows; a selection stays what it was while the run goes on, so that
 rows do not move under the reader's eyes, and what a window shows is always as it is now; a person's
-edits count in place of what the model gave. A selection takes four bytes a row, as do each of the
-four orders that are kept for the next one, and a window takes what it shows. Leaves to others:
+edits count in place of what the model gave. A selection takes four bytes a row, and a window takes
+what it shows; orders and conditions are kept for the next selection (`batch_window_kept`). Leaves
+to others:
 saving (`batch_tasks`), finding (`batch_window_search`), how a value is shown
-(`batch_window_shown`), the table on screen (the widgets).
+(`batch_window_shown`), what charts show (`batch_window_figures`), the table on screen (the
+widgets).
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -21,10 +23,18 @@ import numpy as np
 from gguf_widgets.core.errors import InvalidValueError, WireError
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.batch_tasks import MAX_TASKS, SHIFT, RunTasks
-from gguf_widgets.core.store.batch_types import Shape, Task, TaskStatus
+from gguf_widgets.core.store.batch_types import RunStatus, Shape, Task, TaskStatus
 from gguf_widgets.core.store.batch_window_columns import VALUES, Columns, blocks, marks
-from gguf_widgets.core.store.batch_window_search import Orders, Search, WindowQuery
-from gguf_widgets.core.store.batch_window_shown import as_output, cut, shown
+from gguf_widgets.core.store.batch_window_figures import (
+    MAX_LABELS,
+    Figures,
+    count_labels,
+    count_values,
+    figures_of,
+)
+from gguf_widgets.core.store.batch_window_kept import Kept, Wanted
+from gguf_widgets.core.store.batch_window_search import Search, WindowQuery, wanted_orders
+from gguf_widgets.core.store.batch_window_shown import as_output, cut
 from gguf_widgets.core.store.batch_window_words import words_of
 from gguf_widgets.core.store.json_values import from_json
 from gguf_widgets.core.store.store import Store
@@ -33,7 +43,6 @@ from gguf_widgets.core.types import FinishReason, Timings, Usage
 __all__ = ["MAX_PAGE", "BatchWindow", "Selection", "WholeTask", "WindowQuery", "WindowRow"]
 
 MAX_PAGE: Final = 1000  # rows of one window
-_MOST_LABELS: Final = 1000
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +165,7 @@ class BatchWindow:
         self._base = self._num << SHIFT
         self._columns = Columns(run, self._base)
         self.columns = self._columns.names
-        self._orders = Orders()
+        self._kept = Kept()
         self._last: tuple[WindowQuery, int, Selection] | None = None
 
     # -- which rows -------------------------------------------------------------------------------
@@ -186,9 +195,10 @@ class BatchWindow:
             changes, shape = self._now(connection)
             if self._last is not None and self._last[:2] == (query, changes):
                 return self._last[2]
-            numbers = Search(
-                self._columns, connection, self._num, shape, self._orders, changes
-            ).find(query, words)
+            numbers = Search(self._columns, connection, self._num, shape, self._kept, changes).find(
+                query, words
+            )
+            self._prepare(connection, shape, changes)
         token = f"{changes}.{msgspec.json.encode(query).hex()}"
         selection = Selection(num_rows=len(numbers), token=token, numbers=numbers)
         self._last = (query, changes, selection)
@@ -263,32 +273,50 @@ class BatchWindow:
         """
         with self.store.reading() as connection:
             if column in self.columns:
-                source, values = self._columns.of_row(column)
-                found = connection.execute(
-                    f"SELECT {source}, count(*) FROM batch_row "  # noqa: S608 - our names
-                    "WHERE num >= ? AND num < ? GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
-                    (*values, *self._stretch(), _MOST_LABELS + 1),
-                ).fetchall()
-                read = [(shown(_read(value)), count) for value, count in found]
-            else:
-                (_, shape) = self._now(connection)
-                source, values = self._columns.of_task(column, shape)
-                # Of true and 1, which SQL does not tell apart, the type is asked as well.
-                kind, more = self._columns.of_task(column, shape, "json_type")
-                found = connection.execute(
-                    f"SELECT {source}, {kind}, count(*) FROM batch_task "  # noqa: S608 - as above
-                    "WHERE num >= ? AND num < ? AND status = 'done' "
-                    "GROUP BY 1, 2 ORDER BY 3 DESC, 1 LIMIT ?",
-                    (*values, *more, *self._stretch(), _MOST_LABELS + 1),
-                ).fetchall()
-                read = [
-                    (bool(value) if kind in ("true", "false") else value, count)
-                    for value, kind, count in found
-                ]
-        known = [(value, count) for value, count in read if value is not None]
-        return dict(known[:_MOST_LABELS])
+                return count_values(connection, self._columns, self._base, column)
+        counts: Counter[Any] = Counter()
+        for one in self.label_counts_by_model(column):
+            counts.update(one)
+        return dict(counts.most_common(MAX_LABELS))
+
+    def label_counts_by_model(self, column: str) -> list[dict[Any, int]]:
+        """Count the values of a column of the result, as `label_counts` does, for each model."""
+        with self.store.reading() as connection:
+            _, shape = self._now(connection)
+            return count_labels(connection, self._columns, self._base, shape, column)
+
+    def figures(self, columns: Sequence[str] = ()) -> Figures:
+        """Return the numbers of the tasks that are done: times, tokens, and columns of numbers.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Of the result.
+        """
+        with self.store.reading() as connection:
+            _, shape = self._now(connection)
+            return figures_of(connection, self._columns, self._base, shape, columns)
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _prepare(self, connection: sqlite3.Connection, shape: Shape, changes: int) -> None:
+        """Have the orders made that a person may ask for next, unless the run still goes on."""
+        (status,) = connection.execute(
+            "SELECT status FROM batch_run WHERE num = ?", (self._num,)
+        ).fetchone()
+        if self.store.path is None or status in (RunStatus.RUNNING, RunStatus.PAUSED):
+            return
+        num = self._num  # not the window itself, which may go meanwhile
+
+        def is_now(other: sqlite3.Connection) -> bool:
+            asked = "SELECT changes FROM batch_run WHERE num = ?"
+            return bool(other.execute(asked, (num,)).fetchone() == (changes,))
+
+        def wanted() -> Iterator[Wanted]:
+            outputs = self._columns.outputs(connection, shape)
+            return wanted_orders(self._columns, num, shape, outputs, changes)
+
+        self._kept.prepare(self.store.path, shape.num_tasks, changes, is_now, wanted)
 
     def _now(self, connection: sqlite3.Connection) -> tuple[int, Shape]:
         row = connection.execute(
@@ -409,16 +437,6 @@ class BatchWindow:
             ended_at=task.ended_at,
             **place,
         )
-
-
-def _read(value: Any) -> Any:
-    """Return a cell that SQL extracted: lists and dicts come as text."""
-    if isinstance(value, str) and value[:1] in ("{", "["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _cut_all(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

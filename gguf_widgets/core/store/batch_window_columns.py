@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.store.batch_tasks import MAX_TASKS
 from gguf_widgets.core.store.batch_types import Run, Shape
 from gguf_widgets.core.store.batch_window_shown import shown
 from gguf_widgets.core.store.json_values import from_json
@@ -22,6 +24,7 @@ __all__ = ["VALUES", "Columns", "blocks", "condition", "lowered", "marks"]
 # What counts of a task: a person's edit, or else what the model gave.
 VALUES: Final = 'coalesce(edit, "values")'
 _KINDS: Final = ("$time", "$date", "$clock", "$float", "$decimal")
+_SAMPLE: Final = 200
 _BLOCK: Final = 400  # numbers in one statement; some builds of SQLite take 999
 
 
@@ -108,6 +111,17 @@ class Columns:
             f"CASE WHEN (num - ?) / ? % ? = ? THEN {sql} END",
             [self._base, inner, shape.num_prompts, own, *values],
         )
+
+    def outputs(self, connection: sqlite3.Connection, shape: Shape) -> list[str]:
+        """Return the columns of the result, as some of the tasks have them."""
+        inner = shape.num_models * shape.num_samples
+        found = connection.execute(
+            "SELECT DISTINCT (num - ?) / ? % ?, key FROM "  # noqa: S608 - our names
+            f"(SELECT num, {VALUES} AS read FROM batch_task "
+            'WHERE num >= ? AND num < ? AND "values" IS NOT NULL LIMIT ?), json_each(read)',
+            (self._base, inner, shape.num_prompts, self._base, self._base + MAX_TASKS, _SAMPLE),
+        ).fetchall()
+        return [self.output_name(prompt, key) for prompt, key in found]
 
     def _prompt_of(self, column: str) -> tuple[int | None, str]:
         for i, own in enumerate(self._prompts):

@@ -112,16 +112,30 @@ class Word:
         forms = _forms(self.text)
         return _any(column, forms) if forms else _both(column, self.text, _glob(self.text))
 
-    def in_json(self, column: str) -> tuple[str, list[str]]:
-        """Return the same for JSON; it may be met without the word being in a value."""
+    def in_json(self, column: str, *, escapes: bool = True) -> tuple[str, list[str]]:
+        """Return the same for JSON; it may be met without the word being in a value.
+
+        Without `escapes` it is for JSON that has no backslash in it, and quicker.
+        """
+        met, values = self._in_strings(column, escapes=escapes)
+        if '"' not in self.text and "\\" not in self.text:
+            return met, values
+        # A list is shown as JSON itself, with its quotes and its escapes; its letters beyond ASCII
+        # may be kept in two ways, so that anything may stand in their place here.
+        runs = [_like(run)[1:-1] for run in re.split(r"[^\x00-\x7f]+", self.text)]
+        return f"({met} OR {column} LIKE ? ESCAPE '!')", [*values, f"%{'%'.join(runs)}%"]
+
+    def _in_strings(self, column: str, *, escapes: bool) -> tuple[str, list[str]]:
         if self.text.isascii():
             return f"{column} LIKE ? ESCAPE '!'", [self._raw]
         forms = _forms(self.text)
         if forms:
-            kept = {json.dumps(form, ensure_ascii=False)[1:-1] for form in forms}
-            return _any(column, sorted(kept | {json.dumps(form)[1:-1] for form in forms}))
+            kept = [json.dumps(form, ensure_ascii=False)[1:-1] for form in forms]
+            if escapes:
+                kept += [json.dumps(form)[1:-1] for form in forms]
+            return _any(column, list(dict.fromkeys(kept)))
         raw, values = _both(column, json.dumps(self.text, ensure_ascii=False)[1:-1], self._raw)
-        if self._escaped is None:
+        if self._escaped is None or not escapes:
             return raw, values
         quick = _like_any(json.dumps(self.text)[1:-1], escapes=True)
         return (
@@ -129,19 +143,27 @@ class Word:
             [*values, quick, self._escaped],
         )
 
-    def doubt(self, column: str) -> tuple[str, list[str]]:
+    def doubt(self, column: str, *, escapes: bool = True) -> tuple[str, list[str]]:
         """Return a condition that JSON may have met `in_json` without the word in a value.
 
-        Whether a key or a mark of a value's kind has the word in it is left to the caller.
+        Without `escapes` it is for JSON that has no backslash in it. Whether a key or a mark of a
+        value's kind has the word in it is left to the caller.
         """
         if not (self.is_plain and self._is_exact):
             return "1", []
+        if not escapes:
+            return "0", []
         if self._escaped is not None:
-            return f"instr({column}, '\\\\')", []
+            return f"{column} LIKE '%\\\\%'", []
         if not self._within:
             return "0", []
         tests = " OR ".join(f"{column} LIKE ?" for _ in self._within)
-        return f"CASE WHEN instr({column}, '\\') THEN {tests} ELSE 0 END", self._within
+        return f"({tests})", self._within
+
+    @property
+    def depends_on_escapes(self) -> bool:
+        """Whether it makes a difference to `in_json` and `doubt` if there are any."""
+        return self._escaped is not None or bool(self._within)
 
     def is_in(self, values: Iterable[Any]) -> bool:
         """Say whether it is in one of these values, as they are shown."""

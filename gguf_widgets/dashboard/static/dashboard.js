@@ -229,6 +229,7 @@ class DashboardView {
     this.panel.close.addEventListener("click", () => this.setOpen(false));
     this.panel.scrim.addEventListener("click", () => this.setOpen(false));
     this.root.addEventListener("gw-choose-model", () => this.choose());
+    this.root.addEventListener("gw-open-tab", (event) => this.goTo(/** @type {CustomEvent<string>} */ (event)));
     this.root.addEventListener("keydown", (event) => this.onKey(event));
     el.append(this.root);
     this.fit();
@@ -278,6 +279,15 @@ class DashboardView {
     // After a click with the mouse the browser itself would not draw it.
     button?.classList.add("gw-pointed");
     button?.addEventListener("blur", () => button.classList.remove("gw-pointed"), { once: true });
+  }
+
+  /** A part has put something into another one, and asks to go there. @param {CustomEvent<string>} event */
+  goTo(event) {
+    const goal = this.work.tabs.find(({ name, tab }) => name === event.detail && !tab.hidden);
+    if (!goal) return;
+    event.preventDefault();
+    this.work.choose(goal.name);
+    goal.tab.focus();
   }
 
   /** @param {KeyboardEvent} event */

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from gguf_widgets.batch.table_rows import Table
 from gguf_widgets.core.errors import InvalidValueError
-from gguf_widgets.core.store import batch_window_search, batch_window_words
+from gguf_widgets.core.store import batch_window_find, batch_window_kept, batch_window_words
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.batch_tasks import RunTasks
 from gguf_widgets.core.store.batch_types import Outcome, Shape, TaskStatus
 from gguf_widgets.core.store.batch_window import BatchWindow, WindowQuery
+from gguf_widgets.core.store.batch_window_search import Search
 from gguf_widgets.core.store.batch_window_shown import shown
 from gguf_widgets.core.store.batch_window_words import folded, words_of
 from gguf_widgets.core.store.store import Store
@@ -197,22 +198,26 @@ def sort_key(value: Any) -> Any:
     return (1, 0, ascii_lower.encode())
 
 
-@given(st.data(), st.sampled_from([0, 3, 2000]), st.sampled_from([0, 4]))
+@given(st.data(), st.sampled_from([0, 3, 2000]), st.sampled_from([0, 4]), st.booleans())
 @settings(max_examples=500)
 def test_a_selection_is_what_a_plain_reading_finds(
-    data: st.DataObject, few: int, forms: int
+    data: st.DataObject, few: int, forms: int, replies_are_known: bool
 ) -> None:
     with (
-        mock.patch.object(batch_window_search, "_FEW", few),
+        mock.patch.object(batch_window_find, "_FEW", few),
         mock.patch.object(batch_window_words, "_MOST_FORMS", forms),
     ):
-        check_some(data)
+        check_some(data, replies_are_known)
 
 
-def check_some(data: st.DataObject) -> None:
+def check_some(data: st.DataObject, replies_are_known: bool) -> None:
     made = Made(data.draw)
     with Store(":memory:") as store:
         window = BatchWindow(store, made.into(store))
+        if replies_are_known:
+            with store.reading() as connection:
+                replies = batch_window_find.replies_of(connection, window._base)
+            window._kept.put_order(("replies", window.changes()), replies)
         for _ in range(4):
             query = WindowQuery(
                 status=data.draw(st.sampled_from([None, "done", "failed", "skipped", "waiting"])),
@@ -250,6 +255,24 @@ def check_some(data: st.DataObject) -> None:
             if made.read(n).get("label") is not None
         )
         assert {(type(key), key): n for key, n in counts.items()} == dict(real)
+
+
+@pytest.mark.parametrize("word", ['"', '\\"', "\\\\", "\\n", '["a', '"É', 'é\\"'])
+def test_a_list_is_found_by_the_signs_that_it_is_shown_with(
+    monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setattr(batch_window_find, "_FEW", 0)
+    with Store(":memory:") as store:
+        run = BatchRuns(store).create(
+            {"prompts": [{"name": ""}]}, [{"name": "t", "dtype": "object"}]
+        )
+        value = ["a", 'É"', "b\\c\n"]
+        RunTasks(store, run.id).add_rows([json.dumps([value]), json.dumps(["a É b c n"])])
+        RunTasks(store, run.id).save([done(1, values={"x": value})])
+        expected = [0, 1] if word.lower() in json.dumps(value, ensure_ascii=False).lower() else []
+        found = BatchWindow(store, run.id).select(WindowQuery(words=word)).numbers
+        assert [int(number) for number in found] == expected
+        assert expected
 
 
 @given(texts, texts)
@@ -326,6 +349,40 @@ def test_a_selection_stays_and_its_rows_are_as_they_are_now(big: tuple[Store, st
     assert window.select(WindowQuery(status="waiting")).num_rows == 200
     assert waiting.position(3) == 3
     assert window.select().position(150) == 150
+
+
+def test_what_is_made_beforehand_is_the_same_and_goes_with_the_rows(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_window_kept, "_FEWEST", 1)
+    with Store(tmp_path / "store #1?.sqlite3") as store:
+        run = BatchRuns(store).create(
+            {"prompts": [{"name": ""}]}, [{"name": "text", "dtype": "str"}]
+        )
+        tasks = RunTasks(store, run.id)
+        tasks.add_rows(json.dumps([f"Row {i * 7 % 50}"]) for i in range(50))
+        tasks.save([done(n, values={"label": "aBc"[n % 3]}) for n in range(40)])
+        queries = [
+            WindowQuery(sort=sort, descending=descending)
+            for sort in ("text", "label")
+            for descending in (False, True)
+        ]
+
+        def found(window: BatchWindow) -> list[list[int]]:
+            return [[int(n) for n in window.select(query).numbers] for query in queries]
+
+        window = BatchWindow(store, run.id)
+        window.select()
+        assert window._kept.wait(30)
+        kept = window._kept._orders._kept
+        assert len(kept) == 1 + 6 + len(queries)  # the different replies, certainty and the like
+        with mock.patch.object(Search, "by_column", side_effect=AssertionError("made again")):
+            beforehand = found(window)
+        monkeypatch.setattr(batch_window_kept, "_FEWEST", 1000)
+        assert beforehand == found(BatchWindow(store, run.id))
+        tasks.save([done(45, values={"label": "A"})])
+        assert found(window) != beforehand
+        assert found(window) == found(BatchWindow(store, run.id))
 
 
 def test_while_another_thread_saves_each_moment_is_whole(big: tuple[Store, str]) -> None:
