@@ -119,7 +119,7 @@ class JinjaText:
         self._named = tuple(named)
         self._uses_row = ROW in free
         self.columns = tuple(self._lines)
-        self._plain_text = [(data.lineno, data.data) for data in tree.find_all(nodes.TemplateData)]
+        self._plain_text = _plain_text(source)
         self._template = _compiled(tree)
 
     def place_of(self, column: str) -> Place:
@@ -133,7 +133,8 @@ class JinjaText:
     def unfilled(self, columns: set[str]) -> tuple[str, int] | None:
         """Return a column that stands in single braces, which Jinja leaves as they are; its line.
 
-        Only worth asking where the syntax was guessed.
+        Only worth asking where the syntax was guessed. What stands between ``{% raw %}`` and
+        ``{% endraw %}`` is said to be text.
         """
         for line, text in self._plain_text:
             for piece in text.split("{")[1:]:
@@ -267,6 +268,17 @@ def _columns_of_row(tree: nodes.Template) -> tuple[dict[str, int], bool]:
 
 
 # Reading a template.
+
+
+def _plain_text(source: str) -> list[tuple[int, str]]:
+    """Return what a template writes as it stands, by line, without what is said to be raw."""
+    found, is_raw = [], False
+    for line, token, value in _ENVIRONMENT.lex(source):
+        if token in ("raw_begin", "raw_end"):
+            is_raw = token == "raw_begin"  # noqa: S105 - not a password
+        elif token == "data" and not is_raw:  # noqa: S105 - as above
+            found.append((line, value))
+    return found
 
 
 def _parsed(source: str) -> nodes.Template:

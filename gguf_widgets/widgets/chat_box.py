@@ -5,7 +5,7 @@ kernel, and what another window adds to it (the store is the truth); text appear
 written, at most 20 updates a second; Stop works while text comes; what a person typed is not lost
 when it cannot be sent; no callback of the page does more than put a note into a queue. Leaves to
 others: the conversation and its saving (`core.chat`), what is sent and when (`_chat_feed`), HTML
-(`markdown`), the look (static/).
+(`markdown`), a conversation as a template (`_chat_template`), the look (static/).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
 import traitlets
@@ -24,11 +24,21 @@ from gguf_widgets.core.chat_types import ChatEvent, ChatSnapshot
 from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.conversations import Conversations
+from gguf_widgets.core.types import Message
 from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._chat_feed import ChatFeed
+from gguf_widgets.widgets._chat_template import (
+    cell_of,
+    changed_sampling,
+    marked_template,
+    template_of,
+)
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets._esm import css, esm
 from gguf_widgets.widgets._words import as_known
+
+if TYPE_CHECKING:
+    from gguf_widgets.widgets.batch_table import BatchTable
 
 __all__ = ["ChatBox"]
 
@@ -66,6 +76,9 @@ class ChatBox(anywidget.AnyWidget):
         What the model is told before the first message.
     height : int or str, default 520
         Pixels, or a CSS length.
+    table : BatchTable, optional
+        Where "Run this over a table" puts the conversation's prompt; without one the chat shows the
+        cell that does it.
     **sampling
         `SamplingSettings` by name: ``temperature=0``, ``max_tokens=200``, ...
 
@@ -74,6 +87,8 @@ class ChatBox(anywidget.AnyWidget):
     chat : ChatInterface
         The conversation; the same from code: ``box.chat.send("Hello")``.
     model : Model or None
+        May be set at any time.
+    table : BatchTable or None
         May be set at any time.
 
     Raises
@@ -100,6 +115,7 @@ class ChatBox(anywidget.AnyWidget):
         chat: ChatInterface | None = None,
         system: str | None = None,
         height: int | str = 520,
+        table: BatchTable | None = None,
         **sampling: Any,
     ) -> None:
         if chat is not None and (system is not None or sampling):
@@ -112,6 +128,7 @@ class ChatBox(anywidget.AnyWidget):
         self._blocked = ""  # why nothing can be sent at this moment, from outside
         self._chooser = False  # whether there is a place on this page to choose a model
         self._notice = ""
+        self.table = table
         self._cleared: str | None = None  # the conversation that Undo brings back
         self.chat = chat if chat is not None else ChatInterface(model, system=system, **sampling)
         if chat is not None and model is not None:
@@ -135,6 +152,32 @@ class ChatBox(anywidget.AnyWidget):
     def model(self, model: ChatModel | None) -> None:
         self.chat.model = model
         self._actor.post({"kind": "touch"})
+
+    def to_template(self, **columns: str) -> list[Message]:
+        """Return the conversation as a template for a table: what came first, and what was asked.
+
+        Braces in its texts stay text. The answer to the last message is left out: each row gets its
+        own.
+
+        Parameters
+        ----------
+        **columns : str
+            Columns by name, each with the part of the last message in whose place it comes. Without
+            any, put ``{column}`` where a row's text belongs (``{{ column }}`` if the template is in
+            Jinja, as it is where the texts have braces around words).
+
+        Raises
+        ------
+        InvalidValueError
+            There is no message yet; such a part is not in the last one, or two overlap.
+
+        Examples
+        --------
+        >>> box = gw.ChatBox(model)  # doctest: +SKIP
+        >>> box.chat.send("Positive or negative? The soup was cold.")  # doctest: +SKIP
+        >>> model.map(df, box.to_template(review="The soup was cold."))  # doctest: +SKIP
+        """
+        return template_of(self.chat, columns)
 
     def close(self) -> None:
         """End the widget: its page part goes, its thread ends; the conversation stays."""
@@ -243,6 +286,26 @@ class ChatBox(anywidget.AnyWidget):
             self._again(content)
             self._feed.touch()
 
+    def _over_table(self, content: dict[str, Any]) -> None:
+        """Put the conversation's prompt into the table, or show the cell that runs it."""
+        answer: dict[str, Any] = {"kind": "table", "mid": content.get("mid")}
+        try:
+            template = marked_template(self.chat, content.get("marked"))
+            if self.table is None:
+                text, left = cell_of(self.chat, template)
+                answer |= {"cell": text, "left": left}
+            else:
+                model = self.chat.model
+                self.table.use_template(
+                    template,
+                    model=None if model is None else model.name,
+                    sampling=changed_sampling(self.chat),
+                )
+                answer["is_there"] = True
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+            answer["fault"] = as_known(error).message
+        self.send(answer)
+
     _ACTIONS: ClassVar[dict[str, Callable[[Any, dict[str, Any]], None]]] = {
         "ping": _ping,
         "snapshot": _snapshot,
@@ -254,6 +317,7 @@ class ChatBox(anywidget.AnyWidget):
         "copy": _copy,
         "again": _again,
         "plain_template": _plain_template,
+        "over_table": _over_table,
     }
 
     def _failed(self, error: Exception) -> None:

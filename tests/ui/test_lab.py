@@ -84,6 +84,14 @@ def test_the_chat_box_streams_stops_keeps_its_keys_and_comes_back(
         re.compile("aborted"), timeout=LONG_MS
     )
 
+    # There is no table here, so the cell that runs this over one is shown.
+    watched.gw("chat-over-table").click()
+    expect(watched.gw("chat-cell")).to_contain_text("run = model.map(")
+    expect(watched.gw("chat-cell-copy")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(watched.gw("chat-cell")).to_be_hidden()
+    expect(watched.gw("chat-over-table")).to_be_focused()
+
     # A reload of the page: the kernel lives on, and the box shows the conversation again.
     talk = chat.questions()
     assert talk[-1] == "Tell me a long story"

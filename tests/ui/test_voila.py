@@ -87,6 +87,22 @@ def test_a_visitor_loads_the_demo_model_talks_with_it_and_finds_the_talk_again(
     chat.wait_for_status(chat.ask("Thank you"), "complete")
     assert len(person.workers()) == 1
     wait_until(lambda: len(person.kernels()) == 1, 60, "the first page's kernel ends")
+
+    # What was asked goes to the table; what is marked of it becomes a column.
+    chat.wait_for_status(chat.ask('Good or bad? The soup was cold. As {"label": ...}'), "complete")
+    question = watched.page.locator('[data-gw="chat-message"][data-role="user"] .gw-body').last
+    question.evaluate(
+        "(body) => { const text = body.firstChild, start = text.data.indexOf('The soup');"
+        "getSelection().setBaseAndExtent(text, start, text, start + 19); }"
+    )
+    watched.gw("chat-over-table").click()
+    expect(watched.gw("tab-table")).to_have_attribute("aria-selected", "true")
+    expect(watched.gw("tab-table")).to_be_focused()
+    prompt = watched.gw("batch-prompt")
+    expect(prompt).to_have_value('Good or bad? {text} As {{"label": ...}}')
+    expect(watched.gw("chat-over-table")).to_be_hidden()
+    watched.gw("tab-chat").click()
+    expect(watched.gw("chat-over-table")).to_be_visible()
     watched.assert_clean()
 
 

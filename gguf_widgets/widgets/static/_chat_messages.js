@@ -186,6 +186,11 @@ export class LogElement {
     this.follow();
   }
 
+  /** @param {string} role @returns {MessageElement | undefined} the last message of this role */
+  lastOf(role) {
+    return [...this.messages.values()].filter((message) => message.root.dataset.role === role).at(-1);
+  }
+
   /** @param {string} id @param {number} keep @param {string[]} blocks @returns {boolean} */
   delta(id, keep, blocks) {
     const done = this.messages.get(id)?.applyDelta(keep, blocks) ?? false;

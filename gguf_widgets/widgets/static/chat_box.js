@@ -13,13 +13,16 @@
  *     message, `keep` rendered blocks stay and `blocks` follow; the surroundings
  *   text {mid, text}      the answer to "copy"
  *   restore {text}        words that could not be sent
+ *   table {mid, is_there? | cell?, left? | fault?}   the answer to "over_table"
  *   pong {mid, seq}       Python is there; `seq` shows whether the last update arrived
  * Messages to Python: snapshot, send {text}, stop, clear, undo, copy {message},
- *   again {message}, plain_template {message}, ping; each with `mid` (never `id`, which ipykernel keeps for itself).
+ *   again {message}, plain_template {message}, over_table {marked}, ping; each with `mid` (never `id`,
+ *   which ipykernel keeps for itself).
  */
 
 import { ComposerElement, isComposing } from "./_chat_input.js";
 import { LogElement } from "./_chat_messages.js";
+import { TableElement, markedIn } from "./_chat_table.js";
 import { Heartbeat, newMid } from "./_connection.js";
 import { confirmCopy, copyText } from "./_copy.js";
 import { h, icon } from "./_dom.js";
@@ -65,14 +68,15 @@ class ConnectionBar {
 
 /** The line above the conversation. */
 class HeadElement {
-  constructor() {
+  /** @param {HTMLElement} more another action */
+  constructor(more) {
     this.title = h("span", { class: "gw-title" });
     this.clear = h(
       "button",
       { type: "button", class: "gw-quiet", "data-gw": "chat-clear", title: "Start a new conversation; this one stays saved" },
       [icon("fresh"), h("span", { text: "New conversation" })],
     );
-    this.root = h("div", { class: "gw-head" }, [this.title, this.clear]);
+    this.root = h("div", { class: "gw-head" }, [this.title, h("div", { class: "gw-head-actions" }, [more, this.clear])]);
   }
 }
 
@@ -92,7 +96,10 @@ class ChatView {
     const act = (/** @type {string} */ kind, /** @type {string} */ id) => this.act(kind, id);
     this.log = new LogElement(act, signal);
     this.bar = new ConnectionBar();
-    this.head = new HeadElement();
+    this.table = new TableElement();
+    /** @type {Map<string, boolean>} asked for a table: mid, and whether a part was marked */
+    this.tables = new Map();
+    this.head = new HeadElement(this.table.button);
     this.composer = new ComposerElement();
     this.stats = h("div", { class: "gw-stats", "data-gw": "chat-stats" });
     this.notice = h("div", { class: "gw-notice", role: "status" });
@@ -100,7 +107,7 @@ class ChatView {
       this.bar.root,
       this.head.root,
       this.log.root,
-      h("div", { class: "gw-foot" }, [this.notice, this.composer.root, this.stats]),
+      h("div", { class: "gw-foot" }, [this.table.root, this.notice, this.composer.root, this.stats]),
     ]);
     this.listen();
     el.append(this.root);
@@ -121,6 +128,7 @@ class ChatView {
       this.post("clear");
       input.focus();
     });
+    this.table.button.addEventListener("click", () => this.overTable());
     root.addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit();
@@ -135,7 +143,7 @@ class ChatView {
     if (!frame) return;
     this.root.classList.add("gw-embedded");
     /** @type {[string, HTMLElement][]} */
-    const moves = [["chat-actions", this.head.clear], ["chat-stats", this.stats]];
+    const moves = [["chat-actions", this.table.button], ["chat-actions", this.head.clear], ["chat-stats", this.stats]];
     for (const [name, part] of moves) {
       const slot = frame.querySelector(`[data-gw-slot="${name}"]`);
       slot?.append(part);
@@ -180,6 +188,7 @@ class ChatView {
       if (content.seq > this.seq) this.askSnapshot();
     } else if (content.kind === "text") void this.finishCopy(content.mid, content.text);
     else if (content.kind === "restore") this.restore(content.text);
+    else if (content.kind === "table") this.showTable(content);
     else if (content.kind === "snapshot") {
       this.asked = 0;
       this.seq = content.seq;
@@ -206,6 +215,26 @@ class ChatView {
     const message = this.log.messages.get(this.copies.get(mid) ?? "");
     this.copies.delete(mid);
     if (message && (await copyText(text))) confirmCopy(message.copyButton);
+  }
+
+  overTable() {
+    const asked = this.log.lastOf("user");
+    if (!asked) return;
+    const part = markedIn(asked.body);
+    const mid = this.post("over_table", { marked: part && { message: asked.id, ...part } });
+    this.tables.set(mid, part !== null);
+  }
+
+  /** @param {any} answer */
+  showTable(answer) {
+    const hasMark = this.tables.get(answer.mid);
+    if (hasMark === undefined) return; // another view of this chat asked
+    this.tables.delete(answer.mid);
+    this.table.hide();
+    // A frame that has the table goes there, and says so by stopping the event.
+    const goes = new CustomEvent("gw-open-tab", { bubbles: true, cancelable: true, detail: "table" });
+    if (answer.is_there && !this.root.dispatchEvent(goes)) return;
+    this.table.show(answer, hasMark);
   }
 
   /** Give the person's words back when they could not be sent. @param {string} text */
@@ -235,6 +264,7 @@ class ChatView {
     this.composer.send.disabled = Boolean(reason) || empty || !state;
     this.composer.send.title = reason || (empty ? "Write a message first" : "Send (Enter)");
     this.head.clear.disabled = this.log.messages.size === 0 || this.connection === "gone";
+    this.table.enable(this.log.lastOf("user") !== undefined && this.connection !== "gone");
     this.root.classList.toggle("gw-gone", this.connection === "gone");
   }
 
