@@ -34,6 +34,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         Of tasks: with one prompt, model and sample a task is a row.
     num_running : int
         Tasks that the model is at.
+    num_at_once : int or None
+        How many the model computes side by side (n_seq_max); None where that is not known, or not
+        one number.
     rows_per_s, tok_per_s : float or None
         Tasks ended, and tokens written, in each second of the last half minute; None while nothing
         is known.
@@ -48,6 +51,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     status: RunStatus
     counts: Counts
     num_running: int = 0
+    num_at_once: int | None = None
     rows_per_s: float | None = None
     tok_per_s: float | None = None
     left_s: tuple[float, float] | None = None

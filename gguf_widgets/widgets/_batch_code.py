@@ -9,6 +9,7 @@ clipboard (static/_copy.js).
 from __future__ import annotations
 
 import pprint
+from collections.abc import Mapping
 from typing import Any
 
 from gguf_widgets.batch.output import Output
@@ -21,7 +22,14 @@ __all__ = ["code_of"]
 _WIDTH = 88
 
 
-def code_of(spec: Spec, columns: list[str], *, path: str = "", file_name: str = "") -> str:
+def code_of(
+    spec: Spec,
+    columns: list[str],
+    *,
+    path: str = "",
+    file_name: str = "",
+    read_with: Mapping[str, Any] | None = None,
+) -> str:
     """Return the cell.
 
     Parameters
@@ -33,6 +41,8 @@ def code_of(spec: Spec, columns: list[str], *, path: str = "", file_name: str = 
         Of the table's file, if it is known.
     file_name : str
         Its name, where only that is known: it came through the page.
+    read_with : mapping, optional
+        How the file was read, where that was not found but chosen.
     """
     imports = ["import gguf_widgets as gw"]
     arguments = _arguments(spec)
@@ -42,10 +52,12 @@ def code_of(spec: Spec, columns: list[str], *, path: str = "", file_name: str = 
     if path or file_name:
         imports.append("from gguf_widgets.batch import files")
         note = "" if path else "  # put the folder of the file in front"
-        table.append(f"df = files.read({path or file_name!r}).to_frame(){note}")
+        options = "".join(f", {key}={_plain(value)}" for key, value in (read_with or {}).items())
+        table.append(f"df = files.read({path or file_name!r}{options}).to_frame(){note}")
     else:
         shown = ", ".join(repr(name) for name in columns[:20])
-        table.append(f"# df is your table, a DataFrame with the columns {shown}")
+        with_them = f" with the column{'s' * (len(columns) > 1)} {shown}" if columns else ""
+        table.append(f"# df is your table, a DataFrame{with_them}")
     models = [_model(one) for one in spec.models]
     lines = [*imports, ""]
     if len(models) == 1:
@@ -66,7 +78,15 @@ def _model(reference: ModelRef) -> str:
         settings["chat_template"] = reference.chat_template
     name = "demo" if reference.name == "demo" else reference.path
     given = [repr(name), *(f"{key}={_literal(value, 8)}" for key, value in settings.items())]
-    return f"gw.load({', '.join(given)})"
+    line = f"gw.load({', '.join(given)})"
+    if len(line) <= _WIDTH:
+        return line
+    lines = [""]
+    for one in given:
+        if lines[-1] and len(lines[-1]) + len(one) > _WIDTH - 6:
+            lines.append("")
+        lines[-1] += f"{one}, "
+    return "gw.load(\n" + "".join(f"    {line.rstrip()}\n" for line in lines) + ")"
 
 
 def _arguments(spec: Spec) -> list[str]:
@@ -136,6 +156,10 @@ def _schema(output: Output) -> str:
         except GgufWidgetsError:
             continue  # the plain form means something else; the long one below does not
     return f"Output.from_dict({_literal(told)})"
+
+
+def _plain(value: Any) -> str:
+    return repr(str(value) if isinstance(value, str) else value)
 
 
 def _literal(value: Any, indent: int = 4) -> str:

@@ -2,14 +2,13 @@
 
 Promises: what a page sends is bounded and of the form below, or refused; each fault is told with
 the field that it belongs to, in words; what is sound is turned into the keywords of
-`BatchProcessor.prepare`. Nothing is asked of a model here. Leaves to others: the prompt of one row
-(`_batch_preview`), the run (`batch_table`), the form itself (static/_batch_setup.js).
+`BatchProcessor.prepare`. Nothing is asked of a model here. Leaves to others: what an answer is
+(`_batch_answer`), the prompt of one row (`_batch_preview`), the run (`batch_table`), the form
+itself (static/_batch_form.js).
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -19,53 +18,62 @@ from gguf_widgets.batch.frame import check_names
 from gguf_widgets.batch.missing import MissingRule
 from gguf_widgets.batch.output import Output
 from gguf_widgets.batch.spec import MAX_SAMPLES, Prompt, Spec
-from gguf_widgets.batch.template import Template
+from gguf_widgets.batch.template import MAX_SOURCE_CHARS, Template
+from gguf_widgets.core.conversation_input import to_messages
 from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError
-from gguf_widgets.core.types import SamplingSettings
+from gguf_widgets.core.types import Message, SamplingSettings
+from gguf_widgets.widgets._batch_answer import (
+    Answer,
+    Long,
+    Short,
+    answer_of,
+    number_of,
+    schema_of,
+    whole_of,
+)
 
-__all__ = ["Answer", "AnswerColumn", "Draft", "Fix", "Judged", "draft_of", "draft_of_spec", "judge"]
+__all__ = [
+    "FORM_SAMPLING",
+    "Draft",
+    "Fix",
+    "Judged",
+    "Turn",
+    "draft_of",
+    "draft_of_spec",
+    "judge",
+    "with_template",
+]
 
 _T = TypeVar("_T")
-_Short = Annotated[str, msgspec.Meta(max_length=2000)]
-_Long = Annotated[str, msgspec.Meta(max_length=1_000_000)]
-_Choices = Annotated[list[_Short], msgspec.Meta(max_length=1000)]
-
-ColumnKind = Literal["text", "choice", "integer", "number", "yesno", "date"]
-AnswerKind = Literal["text", "choice", "yesno", "number", "columns", "schema", "kept"]
+_MOST_TURNS: Final = 200
+_MOST_MODELS: Final = 15
+FORM_SAMPLING: Final = frozenset({"temperature", "max_tokens"})  # settings with a place in the form
 
 
-class AnswerColumn(msgspec.Struct, rename="camel"):
-    """One column of an answer that has several."""
+class Turn(msgspec.Struct, rename="camel"):
+    """A message that stands between the system message and what is asked about a row."""
 
-    name: _Short = ""
-    kind: ColumnKind = "text"
-    choices: _Choices = []
-
-
-class Answer(msgspec.Struct, rename="camel"):
-    """What an answer is. `kept` is that of a run which was made in Python and fits no form."""
-
-    kind: AnswerKind = "text"
-    choices: _Choices = []
-    low: _Short = ""
-    high: _Short = ""
-    whole: bool = True
-    columns: Annotated[list[AnswerColumn], msgspec.Meta(max_length=100)] = []
-    schema: _Long = ""
+    role: Literal["user", "assistant"] = "user"
+    content: Long = ""
 
 
 class Draft(msgspec.Struct, rename="camel"):
-    """All that the form holds; numbers as they were typed."""
+    """All that the form holds; numbers as they were typed.
 
-    prompt: _Long = ""
-    system: _Long = ""
+    `models` are the names of those that are asked besides the table's own.
+    """
+
+    prompt: Long = ""
+    system: Long = ""
+    turns: Annotated[list[Turn], msgspec.Meta(max_length=_MOST_TURNS)] = []
     answer: Answer = msgspec.field(default_factory=Answer)
     missing: Literal["refuse", "skip", "empty", "with"] = "refuse"
-    missing_text: _Short = ""
-    n: _Short = "1"
-    max_tokens: _Short = ""
-    temperature: _Short = "0"
-    title: _Short = ""
+    missing_text: Short = ""
+    n: Short = "1"
+    max_tokens: Short = ""
+    temperature: Short = "0"
+    title: Short = ""
+    models: Annotated[list[Short], msgspec.Meta(max_length=_MOST_MODELS)] = []
 
 
 class Fix(msgspec.Struct, frozen=True):
@@ -81,7 +89,7 @@ class Judged(msgspec.Struct):
     Attributes
     ----------
     faults : dict of str to str
-        By field: "table", "prompt", "system", "answer", "missing", "n", "maxTokens",
+        By field: "table", "prompt", "system", "turns", "answer", "missing", "n", "maxTokens",
         "temperature".
     fixes : list of Fix
     template : Template or None
@@ -136,13 +144,15 @@ def judge(draft: Draft, columns: Sequence[str], kept: Output | None = None) -> J
         if not draft.missing_text:
             judged.faults["missing"] = "Write the text that stands in for a missing value."
     judged.keywords["missing"] = rule
-    n = _try(judged, "n", lambda: _whole(draft.n, "Answers for each row", 1, MAX_SAMPLES))
+    n = _try(judged, "n", lambda: whole_of(draft.n, "Answers for each row", 1, MAX_SAMPLES))
     judged.keywords["n"] = n or 1
     if draft.max_tokens.strip():
-        most = _try(judged, "maxTokens", lambda: _whole(draft.max_tokens, "The longest answer", 1))
+        most = _try(
+            judged, "maxTokens", lambda: whole_of(draft.max_tokens, "The longest answer", 1)
+        )
         if most is not None:
             judged.keywords["max_tokens"] = most
-    temperature = _try(judged, "temperature", lambda: _number(draft.temperature, "Temperature"))
+    temperature = _try(judged, "temperature", lambda: number_of(draft.temperature, "Temperature"))
     if temperature is not None:
         judged.keywords["temperature"] = float(temperature)
         sampling = {"temperature": float(temperature)}
@@ -180,159 +190,123 @@ def _template(draft: Draft, columns: Sequence[str], judged: Judged) -> None:
         judged.faults["prompt"] = "Write what the model is to do with a row."
         return
     system = draft.system if draft.system.strip() else None
-    source: Any = draft.prompt
+    turns = [Message(role=one.role, content=one.content) for one in draft.turns]
+    asked: Any = draft.prompt
+    if turns:
+        asked = [*turns, Message(role="user", content=draft.prompt)]
+    source = asked
     if system is not None:
-        source = [
-            {"role": "system", "content": system},
-            {"role": "user", "content": draft.prompt},
-        ]
+        own = asked if turns else [Message(role="user", content=draft.prompt)]
+        source = [Message(role="system", content=system), *own]
+    # Which field each message of the template is in.
+    fields = ["system"] * (system is not None) + ["turns"] * len(turns) + ["prompt"]
     try:
         template = Template.parse(source)
     except InvalidValueError as error:
-        _at_message(error, system is not None, judged)
+        _at_message(error, fields, judged)
         return
     judged.template = template
-    judged.keywords |= {"prompt": draft.prompt, "system": system}
+    judged.keywords |= {"prompt": asked, "system": system}
     if not columns:
         return
     try:
         template.check(columns)
     except InvalidValueError as error:
         unknown = set(error.details.get("unknown", ()))
-        field = "prompt"
-        if system is not None and unknown:
-            only = set(Template.parse(draft.prompt, template.syntax).columns)
-            field = "prompt" if unknown & only else "system"
         if unknown:
-            judged.faults[field] = error.message
+            judged.faults[_field_with(unknown, template, fields)] = error.message
         else:
-            _at_message(error, system is not None, judged)
+            _at_message(error, fields, judged)
         nearest: Mapping[str, str] = error.details.get("nearest", {})
         judged.fixes = [Fix(wrong, right) for wrong, right in nearest.items()]
 
 
-def _at_message(error: InvalidValueError, has_system: bool, judged: Judged) -> None:
+def _field_with(unknown: set[str], template: Template, fields: list[str]) -> str:
+    """Return the field that names one of these columns; what is asked, before all others."""
+    for message, field in reversed(list(zip(template.messages, fields, strict=True))):
+        if not message["content"].strip():
+            continue
+        if unknown & set(Template.parse(message["content"], template.syntax).columns):
+            return field
+    return "prompt"
+
+
+def _at_message(error: InvalidValueError, fields: list[str], judged: Judged) -> None:
     """Tell a fault at the text that it is in; the words that say which are not needed there."""
     number = error.details.get("message_number")
+    is_known = isinstance(number, int) and 1 <= number <= len(fields)
+    field = fields[number - 1] if is_known and number is not None else "prompt"
     message = error.message
-    for words in ("Message 1 (system): ", "Message 2 (user): "):
-        message = message.removeprefix(words)
-    field = "system" if has_system and number == 1 else "prompt"
+    if field != "turns":  # of those there may be several
+        for role in ("system", "user"):
+            message = message.removeprefix(f"Message {number} ({role}): ")
     judged.faults[field] = message
+
+
+def with_template(template: Any, draft: Draft, sampling: Mapping[str, Any]) -> Draft:
+    """Return a draft that asks a template, and has all else as another one.
+
+    Of `sampling` it takes what the form has a place for (`FORM_SAMPLING`).
+
+    Raises
+    ------
+    InvalidValueError
+        It is no text, and no conversation that ends with a message of the user; it is too long.
+    """
+    messages = to_messages(template)
+    length = sum(len(message["content"]) for message in messages)
+    if length > MAX_SOURCE_CHARS:
+        raise InvalidValueError(
+            f"The template has {length:,} characters; it can have {MAX_SOURCE_CHARS:,}. Put long "
+            "texts into a column.",
+            limit=MAX_SOURCE_CHARS,
+        )
+    roles = [message["role"] for message in messages]
+    system = messages.pop(0)["content"] if roles[0] in ("system", "developer") else ""
+    if not messages or messages[-1]["role"] != "user":
+        raise InvalidValueError(
+            "The last message of a template is what is asked about a row: one of the user. "
+            f"This conversation ends with {roles[-1]!r}. Leave its last answer out."
+        )
+    *turns, asked = messages
+    if len(turns) > _MOST_TURNS:
+        raise InvalidValueError(
+            f"The conversation has {len(turns):,} messages before the last; a template can have "
+            f"{_MOST_TURNS}. Take its end only.",
+            limit=_MOST_TURNS,
+        )
+    for number, message in enumerate(turns, 1 + bool(system)):
+        if message["role"] not in ("user", "assistant"):
+            raise InvalidValueError(
+                f"Message {number} has the role {message['role']!r}; in the table's form it can be "
+                "user or assistant. With others, use model.map(...).",
+                role=message["role"],
+            )
+    return msgspec.structs.replace(
+        draft,
+        prompt=asked["content"],
+        system=system,
+        turns=[
+            Turn("assistant" if one["role"] == "assistant" else "user", one["content"])
+            for one in turns
+        ],
+        temperature=_typed(sampling.get("temperature", draft.temperature)),
+        max_tokens=_typed(sampling.get("max_tokens", draft.max_tokens)),
+    )
+
+
+def _typed(value: float | str | None) -> str:
+    """Return a setting as a person would have typed it."""
+    return "" if value is None else value if isinstance(value, str) else f"{value:.10g}"
 
 
 # -- the answer ------------------------------------------------------------------------------------
 
 
 def _answer(answer: Answer, kept: Output | None, judged: Judged) -> None:
-    schema = kept if answer.kind == "kept" else _schema_of(answer)
+    schema = kept if answer.kind == "kept" else schema_of(answer)
     judged.output = Output.parse(schema)
     judged.keywords["schema"] = schema
-
-
-def _schema_of(answer: Answer) -> Any:
-    if answer.kind == "choice":
-        return _choices(answer.choices, "this answer")
-    if answer.kind == "yesno":
-        return ["yes", "no"]
-    if answer.kind == "number":
-        return _range(answer)
-    if answer.kind == "columns":
-        return _object(answer.columns)
-    if answer.kind == "schema":
-        return _json(answer.schema)
-    return None
-
-
-def _choices(given: Sequence[str], what: str) -> list[str]:
-    choices = [one.strip() for one in given if one.strip()]
-    if len(choices) < 2:
-        raise InvalidValueError(f"Write at least two choices for {what}, one on each line.")
-    return choices
-
-
-def _range(answer: Answer) -> Any:
-    low = _number(answer.low, "The lowest number") if answer.low.strip() else None
-    high = _number(answer.high, "The highest number") if answer.high.strip() else None
-    if low is None and high is None:
-        return int if answer.whole else float
-    if low is not None and high is not None and low > high:
-        raise InvalidValueError(
-            f"The lowest number, {low:g}, is above the highest, {high:g}. Swap them."
-        )
-    for number in (low, high):
-        if answer.whole and number is not None and not float(number).is_integer():
-            raise InvalidValueError(
-                f"{number:g} is not a whole number. Write one, or allow decimals."
-            )
-    kind = int if answer.whole else float
-    return tuple(None if number is None else kind(number) for number in (low, high))
-
-
-_KINDS: Final[dict[str, dict[str, str]]] = {
-    "text": {"type": "string"},
-    "integer": {"type": "integer"},
-    "number": {"type": "number"},
-    "yesno": {"type": "boolean"},
-    "date": {"type": "string", "format": "date"},
-}
-
-
-def _object(columns: Sequence[AnswerColumn]) -> dict[str, Any]:
-    properties: dict[str, Any] = {}
-    for number, column in enumerate(columns, 1):
-        name = column.name.strip()
-        if not name:
-            raise InvalidValueError(f"Column {number} has no name. Write one.")
-        if name in properties:
-            raise InvalidValueError(f'Two columns are called "{name:.60}". Rename one.')
-        if column.kind == "choice":
-            properties[name] = {"enum": _choices(column.choices, f'the column "{name:.60}"')}
-        else:
-            properties[name] = dict(_KINDS[column.kind])
-    if not properties:
-        raise InvalidValueError("Add a column: an answer needs at least one.")
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _json(text: str) -> dict[str, Any]:
-    if not text.strip():
-        raise InvalidValueError('Write a JSON schema, such as {"type": "object", ...}.')
-    try:
-        schema = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        where = ""
-        if isinstance(error, json.JSONDecodeError):
-            where = f" (line {error.lineno}, column {error.colno}: {error.msg})"
-        raise InvalidValueError(f"The schema is not JSON{where}.") from error
-    if not isinstance(schema, dict):
-        raise InvalidValueError("A JSON schema is an object in braces: { ... }.")
-    return schema
-
-
-# -- numbers ---------------------------------------------------------------------------------------
-
-
-def _number(text: str, what: str) -> float:
-    try:
-        value = float(text.strip().replace(",", ".") if text.count(",") == 1 else text.strip())
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InvalidValueError(f'{what} is "{text.strip():.40}", which is not a number.')
-    return value
-
-
-def _whole(text: str, what: str, low: int, high: int = 10_000_000) -> int:
-    value = _number(text, what)
-    if not value.is_integer() or not low <= value <= high:
-        raise InvalidValueError(f"{what} must be a whole number from {low:,} to {high:,}.")
-    return int(value)
 
 
 # -- back from a run -------------------------------------------------------------------------------
@@ -344,42 +318,21 @@ def draft_of_spec(spec: Spec, title: str = "") -> Draft | None:
         return None
     prompt = spec.prompts[0]
     messages = prompt.template.messages
-    roles = [message["role"] for message in messages]
-    if roles not in (["user"], ["system", "user"]):
-        return None
-    draft = Draft(
-        prompt=messages[-1]["content"],
-        system=messages[0]["content"] if len(messages) == 2 else "",
+    try:
+        draft = with_template(messages, Draft(), {})
+    except InvalidValueError:
+        return None  # it has messages that the form has no place for
+    draft = msgspec.structs.replace(
+        draft,
         missing=spec.missing.action,
         missing_text=spec.missing.text,
         n=str(spec.num_samples),
         temperature=f"{spec.sampling.get('temperature', 0.0):g}",
         max_tokens=str(spec.sampling.get("max_tokens") or ""),
         title=title,
-        answer=_answer_of(prompt.output),
+        models=[one.name for one in spec.models[1 : 1 + _MOST_MODELS]],
+        answer=answer_of(prompt.output),
     )
     judged = judge(draft, (), prompt.output)
     same = judged.template is not None and judged.template.to_dict() == prompt.template.to_dict()
-    known = {"temperature", "max_tokens"}
-    return draft if same and set(spec.sampling) <= known else None
-
-
-def _answer_of(output: Output) -> Answer:
-    told = output.to_dict()
-    answer = Answer(kind="kept")
-    if output.kind == "text":
-        answer = Answer()
-    elif output.kind == "choice" and all(isinstance(one, str) for one in told["choices"]):
-        is_yes_no = told["choices"] == ["yes", "no"]
-        answer = Answer(kind="yesno") if is_yes_no else Answer("choice", list(told["choices"]))
-    elif output.kind == "number" and told["step"] == 1:
-        low, high = ("" if told[one] is None else f"{told[one]}" for one in ("low", "high"))
-        answer = Answer(kind="number", low=low, high=high, whole=told["whole"])
-    elif output.kind == "json" and isinstance(told.get("schema"), dict):
-        answer = Answer(kind="schema", schema=json.dumps(told["schema"], indent=2))
-    try:
-        if answer.kind != "kept" and Output.parse(_schema_of(answer)).to_dict() == told:
-            return answer
-    except GgufWidgetsError:
-        return Answer(kind="kept")  # nothing of the form makes the same
-    return Answer(kind="kept")
+    return draft if same and set(spec.sampling) <= FORM_SAMPLING else None

@@ -1,4 +1,4 @@
-"""What came of a run's rows, as the page asks for it: a window, one row, counts, edits, a file.
+"""What came of a run's rows, as the page asks for it: a window, one row, edits.
 
 Promises: a page gets the rows that it shows and no others; what it asks for is checked and bounded;
 the whole table is read only for a download. Leaves to others: finding rows (`core.store.
@@ -26,7 +26,6 @@ from gguf_widgets.widgets._batch_cells import shown, whole_text
 __all__ = ["Result", "columns_view", "edited_values", "is_under_way"]
 
 _MOST_ROWS: Final = 200  # in one answer: a tall screen shows sixty
-_MOST_LABELS: Final = 30
 _STATUSES: Final = (None, "done", "failed", "skipped", "waiting")
 _ALWAYS: Final = ("row", "certainty", "total_s")
 _SHOWN_PROBABILITIES: Final = 20
@@ -37,13 +36,11 @@ def columns_view(run: BatchRun, inputs: list[str]) -> dict[str, Any]:
     """Return the grid's columns: those that the prompt uses, then the new ones, then the rest."""
     spec = run.spec
     used = [name for name in spec.columns_used(inputs) if name in inputs]
-    new = []
-    for prompt in spec.prompts:
-        for column in prompt.output.columns:
-            can_count = column.kind in ("category", "boolean")
-            new.append(
-                {"name": prompt.column(column.name), "kind": column.kind, "counts": can_count}
-            )
+    new = [
+        {"name": prompt.column(column.name), "kind": column.kind}
+        for prompt in spec.prompts
+        for column in prompt.output.columns
+    ]
     has_certainty = any(
         prompt.output.choice_texts or spec.sampling.get("logprobs") for prompt in spec.prompts
     )
@@ -135,6 +132,9 @@ class Result:
         return {
             "number": row.number,
             "row": row.row,
+            "prompt": row.prompt,
+            "model": row.model,
+            "sample": row.sample,
             "status": str(row.status),
             "values": {name: shown(value) for name, value in row.values.items()},
             "outputs": {name: shown(value) for name, value in row.outputs.items()},
@@ -186,29 +186,7 @@ class Result:
             return told
         return told | _task_view(task)
 
-    # -- counts, edits ----------------------------------------------------------------------------
-
-    def labels(self) -> list[dict[str, Any]]:
-        """Return how often each value of each column of labels was given."""
-        told = []
-        for prompt in self.run.spec.prompts:
-            for column in prompt.output.columns:
-                if column.kind not in ("category", "boolean"):
-                    continue
-                name = prompt.column(column.name)
-                counts = self._window.label_counts(name)
-                listed = sorted(counts.items(), key=lambda one: (-one[1], str(one[0])))
-                told.append(
-                    {
-                        "column": name,
-                        "bars": [
-                            {"value": value, "text": shown(value), "count": count}
-                            for value, count in listed[:_MOST_LABELS]
-                        ],
-                        "more": max(0, len(listed) - _MOST_LABELS),
-                    }
-                )
-        return told
+    # -- edits ------------------------------------------------------------------------------------
 
     def edit(self, number: Any, given: Any) -> None:
         """Put what a person typed in place of what the model gave; None takes it back."""
@@ -307,8 +285,9 @@ def _task_view(task: Task) -> dict[str, Any]:
         facts.append(["Reply", f"{usage.num_completion_tokens:,} tokens"])
     if outcome.timings is not None:
         timings = outcome.timings
-        if timings.total_s is not None:
-            facts.append(["Time", format_duration(timings.total_s)])
+        waited = f", after {format_duration(timings.queue_s)} of waiting its turn"
+        took = format_duration(timings.total_s - timings.queue_s)
+        facts.append(["Time", took + (waited if timings.queue_s >= 0.01 else "")])
         if timings.decode_tok_per_s:
             facts.append(["Speed", format_rate(timings.decode_tok_per_s)])
     elif outcome.status == "done":

@@ -8,7 +8,7 @@ the thread that answers pages. Leaves to others: what is wrong (`_batch_draft`),
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -23,9 +23,11 @@ from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.widgets._actor import Actor
-from gguf_widgets.widgets._batch_draft import Draft, Judged, draft_of, judge
+from gguf_widgets.widgets._batch_draft import Draft, Judged, draft_of, judge, with_template
+from gguf_widgets.widgets._batch_history import Form, History
+from gguf_widgets.widgets._batch_looked import Looked
 from gguf_widgets.widgets._batch_preview import preview_of, tokens_of
-from gguf_widgets.widgets._batch_source import MAX_PASTED_CHARS, Arriving, Given, Looked
+from gguf_widgets.widgets._batch_source import MAX_PASTED_CHARS, Arriving, Given
 from gguf_widgets.widgets._batch_words import check_view
 
 __all__ = ["Message", "SetUp"]
@@ -77,8 +79,7 @@ class SetUp:
         self._host, self._store, self._manager = host, store, manager
         self.given = given
         self.looked: Looked | None = None
-        self.draft = Draft()
-        self.kept: Output | None = None  # what the answer is if the form has no way to say it
+        self._history = History()
         self.row = 0
         self._by = ""
         self._arriving: Arriving | None = None
@@ -88,6 +89,7 @@ class SetUp:
         self.check: Message | None = None
         self.prepared: BatchRun | None = None  # checked and not begun
         self._prepared_key: tuple[Any, ...] = ()
+        self._models: list[str] = []
         self._typing = Actor(name, self._look_at, failed=failed)
 
     def close(self) -> None:
@@ -101,12 +103,53 @@ class SetUp:
 
     # -- the form ---------------------------------------------------------------------------------
 
+    @property
+    def draft(self) -> Draft:
+        """What the form holds."""
+        return self._history.form.draft
+
+    @property
+    def kept(self) -> Output | None:
+        """What the answer is if the form has no way to say it."""
+        return self._history.form.kept
+
+    def fill(self, form: Form, words: str = "") -> None:
+        """Show another form; the one that is shown can be brought back."""
+        self._history.put(form, words)
+        self._other_form()
+
+    def use_template(self, template: Any, words: str, sampling: Mapping[str, Any]) -> None:
+        """Ask a template; see `BatchTable.use_template`."""
+        self.fill(Form(with_template(template, self.draft, sampling), self.kept), words)
+
+    def _other_form(self) -> None:
+        self._by = ""
+        self._outdate_check()
+        self.look()
+
     def _take_draft(self, content: Message, _buffers: Any) -> Message:
         draft, by = draft_of(content.get("draft")), str(content.get("page", ""))[:40]
-        if draft != self.draft:
-            self.draft, self._by = draft, by
+        if content.get("fills", self._history.fills) != self._history.fills:
+            self._history.late(draft)  # typed into the form that was here before
+        elif draft != self.draft:
+            self._history.change(draft)
+            self._by = by
             self._outdate_check()
         self.look()
+        return {}
+
+    def _go_back(self, _content: Message, _buffers: Any) -> Message:
+        if self._history.back("What you had before is here again."):
+            self._other_form()
+        return {}
+
+    def _go_forward(self, _content: Message, _buffers: Any) -> Message:
+        if self._history.forward():
+            self._other_form()
+        return {}
+
+    def _dismiss_words(self, _content: Message, _buffers: Any) -> Message:
+        self._history.words = ""
         return {}
 
     def _take_row(self, content: Message, _buffers: Any) -> None:
@@ -117,8 +160,21 @@ class SetUp:
         self.row = min(max(0, row), last)
         self.look()
 
-    def _look_at(self, _item: object) -> None:
+    def _list_models(self, _content: Message, _buffers: Any) -> Message:
+        """Look which other models could be asked; the list comes with the state."""
+        self._typing.post("models")
+        return {}
+
+    def _look_at(self, item: object) -> None:
         """Judge the form and show the prompt of a row; on the thread for what is typed."""
+        if item == "models":
+            found = [
+                one.name
+                for one in self._manager.library.entries()
+                if one.kind == "model" and one.error is None
+            ]
+            self._host.soon(lambda: setattr(self, "_models", found))
+            return
         draft, row, given, model = self.draft, self.row, self.given, self._host.model
         judged = judge(draft, given.columns if given is not None else (), self.kept)
         view, messages = preview_of(judged, given, row)
@@ -190,14 +246,10 @@ class SetUp:
     def take(self, given: Given | None, looked: Looked | None = None) -> None:
         """Ask about another table; on the widget's own thread."""
         self._reading = None  # what is still being read comes too late
-        self.given, self.looked, self.row = given, looked, 0
-        self._outdate_check()
-        self.look()
-
-    def fill(self, draft: Draft, kept: Output) -> None:
-        """Fill the form with another one; on the widget's own thread."""
-        self.draft, self.kept, self._by = draft, kept, ""
-        self.check = None
+        self.looked = looked
+        if given is not self.given or given is None:
+            self.given, self.row = given, 0
+            self._outdate_check()
         self.look()
 
     def _table_drop(self, _content: Message, _buffers: Any) -> Message:
@@ -241,10 +293,21 @@ class SetUp:
         assert given is not None and model is not None  # noqa: S101, PT018 - `judged` says so
         key = self._key()
         how = dict(judged.keywords)
-        processor = BatchProcessor(model, store=self._store, manager=self._manager)
+        models = [model, *self._other_models(model)]
+        processor = BatchProcessor(models, store=self._store, manager=self._manager)
         run = processor.prepare(given.frame, how.pop("prompt"), **how)
         self._prepared_key = key
         return run
+
+    def _other_models(self, model: Model) -> list[Model]:
+        """Load the models that are asked besides the table's own."""
+        names = self.draft.models
+        for name in names:
+            if name == model.name or names.count(name) > 1:
+                raise InvalidValueError(
+                    f'"{name:.80}" is asked already. Take it out of the other models.'
+                )
+        return [self._manager.load(name) for name in names]
 
     def discard(self, unless: tuple[Any, ...] | None = None) -> None:
         """Remove the run that was checked and not begun."""
@@ -269,7 +332,11 @@ class SetUp:
 
     ACTIONS: ClassVar[dict[str, Callable[[Any, Message, Any], Message | None]]] = {
         "draft": _take_draft,
+        "draft-back": _go_back,
+        "draft-forward": _go_forward,
+        "draft-dismiss": _dismiss_words,
         "row": _take_row,
+        "models": _list_models,
         "table-begin": _table_begin,
         "table-piece": _table_piece,
         "table-paste": _table_paste,
@@ -290,6 +357,10 @@ class SetUp:
                 "by": self._by,
                 "draft": msgspec.to_builtins(self.draft),
                 "kept": "" if self.kept is None else self.kept.describe(),
+                "fills": self._history.fills,
+                "words": self._history.words,
+                "hasBefore": self._history.has_before,
+                "hasAfter": self._history.has_after,
             },
             "judged": {
                 "faults": judged.faults,
@@ -297,5 +368,6 @@ class SetUp:
                 "answer": "" if judged.output is None else judged.output.describe(),
             },
             "preview": self._preview,
+            "models": self._models,
             "check": self.check,
         }

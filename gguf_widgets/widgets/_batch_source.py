@@ -1,9 +1,9 @@
 """The table that a run is to work on: from the notebook, a file of this page, or pasted text.
 
 Promises: whatever it came from, it is a DataFrame for the run, rows for a preview, and a few words
-that say what was found; a file with faults is shown with them and with what can be done; a file
-that a page sends is bounded, and its pieces are taken in order only. Leaves to others: reading
-files (`batch.files`), the messages' way (`batch_table`), what is asked (`_batch_draft`).
+that say what was found; a file that a page sends is bounded, and its pieces are taken in order
+only. Leaves to others: how a file is read (`_batch_looked`), the messages' way (`batch_table`),
+what is asked (`_batch_draft`).
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from typing import Any, Final
 
 from gguf_widgets.batch import files
 from gguf_widgets.batch.table_rows import Table, decoded, encoded
-from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError, TableFileError
+from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.format import format_bytes, plain_text
 from gguf_widgets.widgets._batch_cells import shown
 
-__all__ = ["MAX_FILE_BYTES", "MAX_PASTED_CHARS", "Arriving", "Given", "Looked", "given_table"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "MAX_PASTED_CHARS",
+    "SHOWN_COLUMNS",
+    "Arriving",
+    "Given",
+    "given_table",
+]
 
 MAX_FILE_BYTES: Final = 50_000_000
 MAX_PASTED_CHARS: Final = 2_000_000
 PIECE_BYTES: Final = 1 << 20
 _FIRST: Final = 8  # rows that are shown
-_SHOWN_COLUMNS: Final = 50
-_OPTIONS: Final[dict[str, tuple[Any, ...]]] = {
-    "ragged": ("refuse", "fill", "skip"),
-    "duplicates": ("refuse", "number"),
-    "header": (True, False, None),
-}
+SHOWN_COLUMNS: Final = 50
 
 
 class Given:
@@ -46,14 +48,24 @@ class Given:
         Whether it came from a file or was pasted; else the notebook gave it.
     path : str
         Where the file is, if Python was given a path.
+    read_with : dict
+        The options with which `files.read` reads the same.
     """
 
     def __init__(
-        self, frame: Any, name: str, *, words: str = "", is_file: bool = False, path: str = ""
+        self,
+        frame: Any,
+        name: str,
+        *,
+        words: str = "",
+        is_file: bool = False,
+        path: str = "",
+        read_with: dict[str, Any] | None = None,
     ) -> None:
         self.columns = Table.of(frame).names  # refuses what cannot be asked about
         self.frame = frame
         self.name, self.is_file, self.path = name, is_file, path
+        self.read_with = read_with or {}
         self.num_rows = len(frame)
         size = f"{_many(self.num_rows, 'row')}, {_many(len(self.columns), 'column')}"
         self.told: dict[str, Any] = {  # what the page shows of it
@@ -62,7 +74,7 @@ class Given:
             "columns": self.columns,
             "numRows": self.num_rows,
             "first": _cells(frame, _FIRST),
-            "moreColumns": max(0, len(self.columns) - _SHOWN_COLUMNS),
+            "moreColumns": max(0, len(self.columns) - SHOWN_COLUMNS),
         }
 
     def row(self, number: int) -> dict[str, Any]:
@@ -95,7 +107,7 @@ def _many(count: int, noun: str) -> str:
 def _cells(frame: Any, count: int) -> list[list[str | None]]:
     rows = []
     for number in range(min(count, len(frame))):
-        width = min(len(frame.columns), _SHOWN_COLUMNS)
+        width = min(len(frame.columns), SHOWN_COLUMNS)
         rows.append([shown(frame.iat[number, place]) for place in range(width)])
     return rows
 
@@ -182,79 +194,3 @@ class Arriving:
     def data(self) -> bytes:
         """All that has arrived."""
         return bytes(self._data)
-
-
-class Looked:
-    """A file or a pasted text that was looked at, and how it is to be read."""
-
-    def __init__(self, source: files.TableSource, name: str) -> None:
-        self.source, self.name = source, name
-        self.options: dict[str, Any] = {}
-        self.info: files.TableInfo | None = None
-        self.error = ""
-        self.told: dict[str, Any] = {}  # what the page shows of it
-
-    def choose(self, options: Any) -> None:
-        """Set how it is read; what is not known is refused."""
-        if not isinstance(options, dict):
-            raise InvalidValueError("How a file is read is told by name.")
-        for name, value in options.items():
-            if (name in _OPTIONS and value in _OPTIONS[name]) or (
-                name == "sheet" and isinstance(value, str) and len(value) <= 200
-            ):
-                self.options[name] = value
-            else:
-                raise InvalidValueError(f"A file cannot be read with {name!r:.40} so.")
-
-    def read(self) -> Given | None:
-        """Look at it and, if nothing is wrong with it, read it."""
-        given = self._read()
-        self.told = self._view()
-        return given
-
-    def _read(self) -> Given | None:
-        self.error, self.info = "", None
-        try:
-            self.info = files.look(self.source, name=self.name, num_rows=_FIRST, **self.options)
-            if self.info.problems:
-                return None
-            source = files.read(self.source, name=self.name, **self.options)
-            return Given(source.to_frame(), self.name, words=self.info.describe(), is_file=True)
-        except GgufWidgetsError as error:
-            self.error = error.message
-            return None
-
-    def _view(self) -> dict[str, Any]:
-        info = self.info
-        told: dict[str, Any] = {"name": self.name, "error": self.error, "options": self.options}
-        if info is None:
-            return told
-        kinds = [kind for kind in ("ragged", "duplicates") if _can_mend(self, kind)]
-        return told | {
-            "words": info.describe(),
-            "problems": list(info.problems),
-            "notes": list(info.notes),
-            "sheets": list(info.sheets),
-            "sheet": info.sheet,
-            "header": info.header,
-            "mends": kinds,
-            "columns": list(info.columns[:_SHOWN_COLUMNS]),
-            "first": [[shown(one) for one in row[:_SHOWN_COLUMNS]] for row in info.rows],
-        }
-
-
-def _can_mend(looked: Looked, option: str) -> bool:
-    """Say whether reading the file another way would mend one of its faults."""
-    info = looked.info
-    if info is None:
-        return False
-    if looked.options.get(option, "refuse") != "refuse":
-        return True  # so that it can be taken back
-    if not info.problems:
-        return False
-    other = {**looked.options, option: _OPTIONS[option][1]}
-    try:
-        mended = files.look(looked.source, name=looked.name, num_rows=0, **other)
-    except (TableFileError, InvalidValueError):
-        return False
-    return len(mended.problems) < len(info.problems)

@@ -7,6 +7,7 @@ Promises: sentences for a person, with units; nothing is HTML. Leaves to others:
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from gguf_widgets.batch.preflight import Preflight
@@ -14,8 +15,17 @@ from gguf_widgets.batch.progress import Progress, speed_text
 from gguf_widgets.core.format import format_count, format_duration
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.batch_types import Counts, Run, RunStatus
+from gguf_widgets.widgets._batch_draft import FORM_SAMPLING
 
-__all__ = ["age_words", "check_view", "earlier_view", "model_view", "progress_view", "run_words"]
+__all__ = [
+    "age_words",
+    "check_view",
+    "earlier_view",
+    "model_view",
+    "progress_view",
+    "run_words",
+    "template_words",
+]
 
 
 def _rows(count: int) -> str:
@@ -60,13 +70,13 @@ def check_view(found: Preflight) -> dict[str, Any]:
     return {"lines": lines, "minds": minds, "isEmpty": not found.num_asked}
 
 
-def progress_view(progress: Progress, *, num_samples_note: str = "rows") -> dict[str, Any]:
-    """Return the figures of a run that goes on, or has ended."""
+def progress_view(progress: Progress, noun: str = "rows") -> dict[str, Any]:
+    """Return the figures of a run that goes on, or has ended; `noun` is what it counts."""
     counts = progress.counts
     speeds = []
     if progress.status is RunStatus.RUNNING:
         if progress.rows_per_s:
-            speeds.append(f"{speed_text(progress.rows_per_s)} {num_samples_note}/s")
+            speeds.append(f"{speed_text(progress.rows_per_s)} {noun}/s")
         if progress.tok_per_s:
             speeds.append(f"{speed_text(progress.tok_per_s)} tokens/s")
     left = ""
@@ -81,6 +91,7 @@ def progress_view(progress: Progress, *, num_samples_note: str = "rows") -> dict
         "failed": counts.failed,
         "skipped": counts.skipped,
         "waiting": counts.waiting,
+        "numAtOnce": progress.num_at_once,
         "total": counts.total,
         "speed": ", ".join(speeds),
         "left": left,
@@ -142,6 +153,19 @@ def model_view(model: Model | None, blocked: str, *, is_framed: bool) -> dict[st
         "isDemoMode": model is not None and model.info.backend == "scripted",
         "reason": reason,
     }
+
+
+def template_words(name: str | None, model: Model | None, sampling: Mapping[str, Any]) -> str:
+    """Return what the page says of a prompt that was put into its form."""
+    words = "This prompt was put in for you. Put a column where the rows are to differ."
+    if name is not None and model is not None and model.name != name:
+        words += f' It was used with the model "{name:.80}"; here "{model.name}" is asked.'
+    if sampling.get("temperature"):
+        words += f" The temperature is {sampling['temperature']:g}, as it was."
+    left = [name for name in sampling if name not in FORM_SAMPLING]
+    if left:
+        words += f" Not taken over, as there is no place for it here: {', '.join(left)}."
+    return words
 
 
 def age_words(at: float | None) -> str:

@@ -2,24 +2,24 @@
 
 Promises: what a person sets up is kept here and comes back after a reload of the page; whatever is
 wrong is told where it is, before a row is asked; a run goes on without its page, and a page gets
-only the rows that it shows; callbacks only enqueue. Leaves to others: runs (`batch`), the form
-(`_batch_draft`), the table (`_batch_source`), rows (`_batch_result`), the look (static/).
+only the rows that it shows; callbacks only enqueue. Leaves to others: what is set up
+(`_batch_setup`), what is done with an open run (`_batch_acts`) and with earlier ones
+(`_batch_earlier`), the look (static/).
 
-The page's messages, each with a ``mid``: ``snapshot``, ``ping``, ``draft``, ``row``,
-``table-begin``, ``table-piece``, ``table-paste``, ``table-read``, ``table-drop``, ``check``,
-``start``, ``pause``, ``go-on``, ``stop``, ``retry``, ``ask-again``, ``edit``, ``rows``, ``whole``,
-``earlier``, ``open``, ``set-up``, ``download``, ``download-piece``, ``code``, ``dismiss``.
+The page's messages, each with a ``mid``: ``snapshot``, ``ping``, ``start``, ``set-up``, ``code``,
+``dismiss``, and those in ``ACTIONS`` of `SetUp`, `Acts` and `Earlier`.
 Python's: ``state`` (numbered; the parts of the state that have changed, or all), ``pong``,
 ``answer`` to a ``mid``.
 
-Work that may take long has threads of its own, one for what is looked at while typing and one for
-runs, tables and files, so that a page is always answered.
+Work that may take long has threads of its own: one for what is looked at while typing, one for
+runs, tables and files, one for charts; so a page is always answered.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -27,25 +27,28 @@ import anywidget
 import traitlets
 
 from gguf_widgets.batch.run import BatchRun
-from gguf_widgets.batch.spec import Spec
+from gguf_widgets.batch.spec import ModelRef, Spec
 from gguf_widgets.batch.table_rows import frame_of
-from gguf_widgets.core.errors import BatchError, GgufWidgetsError, InvalidValueError, to_wire
+from gguf_widgets.core.conversation_input import Conversation
+from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError, to_wire
 from gguf_widgets.core.manager import ModelManager, default_manager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.batch_tasks import RunTasks
-from gguf_widgets.core.store.batch_types import RunStatus
 from gguf_widgets.core.store.store import Store, default_store
 from gguf_widgets.widgets._actor import Actor
+from gguf_widgets.widgets._batch_acts import Acts
 from gguf_widgets.widgets._batch_code import code_of
 from gguf_widgets.widgets._batch_draft import draft_of_spec
+from gguf_widgets.widgets._batch_earlier import Earlier
+from gguf_widgets.widgets._batch_history import Form
 from gguf_widgets.widgets._batch_open import OpenRun
 from gguf_widgets.widgets._batch_result import is_under_way
-from gguf_widgets.widgets._batch_send import Sending, formats
+from gguf_widgets.widgets._batch_send import formats
 from gguf_widgets.widgets._batch_setup import Message, SetUp
 from gguf_widgets.widgets._batch_source import Given, given_table
 from gguf_widgets.widgets._batch_state import StateFeed
-from gguf_widgets.widgets._batch_words import earlier_view, model_view
+from gguf_widgets.widgets._batch_words import model_view, template_words
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets._esm import css, esm
 from gguf_widgets.widgets._words import as_known
@@ -57,7 +60,6 @@ _STATIC = Path(__file__).parent / "static"
 _log = logging.getLogger(__name__)
 
 _WATCH_S: Final = 0.5  # while a run is under way
-_NUM_EARLIER: Final = 30
 
 
 class BatchTable(anywidget.AnyWidget):
@@ -122,16 +124,14 @@ class BatchTable(anywidget.AnyWidget):
             )
         self._store = store if store is not None else default_store()
         self._manager = manager if manager is not None else default_manager()
-        self._own_process = own_process
+        self.own_process = own_process
         given = None if table is None else given_table(table)
         opened = self._found(run) if isinstance(run, str) else run
         super().__init__(**new_identity())
         name = f"BatchTable-{self.model_id[:8]}"
         self._busy, self._num_busy, self._notice = "", 0, ""
         self._blocked, self._chooser = "", False
-        self._earlier: list[Message] | None = None
         self._shown: OpenRun | None = None
-        self._sending = Sending()
         self._forget: Callable[[], None] = lambda: None
         self._feed = StateFeed(self.send, self._parts)
         self._actor = Actor(name, self._work, self._tick, self._failed)
@@ -139,6 +139,9 @@ class BatchTable(anywidget.AnyWidget):
         self._set_up = SetUp(
             self, self._store, self._manager, f"{name}-typing", given, self._failed
         )
+        self._acts = Acts(self, f"{name}-charts", self._failed)
+        self._earlier = Earlier(self, self._store)
+        self._parts_of_page: tuple[Any, ...] = (self._set_up, self._acts, self._earlier)
         self.observe(lambda _change: self._on_model(), "model")
         self.observe(lambda change: self._show_run(change.new), "run")
         self.model = model
@@ -164,6 +167,43 @@ class BatchTable(anywidget.AnyWidget):
         self._set_up.take(given)
         self._touch()
 
+    def use_template(
+        self,
+        template: Conversation,
+        *,
+        model: str | None = None,
+        sampling: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Put a prompt into the form, shown at once on open pages.
+
+        The form that was there can be brought back on the page; the kind of answer and the
+        settings that are not given stay. An open run makes room, and goes on if it is under way.
+
+        Parameters
+        ----------
+        template : str or list of messages
+            What is asked about a row, or a conversation that ends with that. As in every template,
+            what stands in braces is a column, and braces that are meant as such are doubled.
+        model : str, optional
+            The name of the model that it was used with. If the table asks another one, the page
+            says so; a table without a model takes it, if it is loaded in this process.
+        sampling : mapping, optional
+            What it was asked with, by the names of `SamplingSettings`. The form has a place for
+            ``temperature`` and ``max_tokens``; of others the page says that they are left out.
+
+        Raises
+        ------
+        InvalidValueError
+            It is no text, and no conversation that ends with a message of the user; it is too long.
+        """
+        if self.model is None and model is not None:
+            loaded = self._manager.loaded()
+            self.model = next((one for one in loaded if one.name == model), None)
+        words = template_words(model, self.model, sampling or {})
+        self._set_up.use_template(template, words, sampling or {})
+        self.run = None
+        self._touch()
+
     def start(self) -> BatchRun:
         """Begin what is set up, as the button does; return the run.
 
@@ -173,7 +213,7 @@ class BatchTable(anywidget.AnyWidget):
             There is no model or no table, or something of the form is wrong: the message says what.
         """
         run = self._set_up.run()
-        run.start(own_process=self._own_process)
+        run.start(own_process=self.own_process)
         self.run = run
         return run
 
@@ -184,7 +224,7 @@ class BatchTable(anywidget.AnyWidget):
             self._forget()
             self._heavy.close()
             self._actor.close()
-            self._sending.forget()
+            self._acts.close()
             try:
                 self._set_up.close()
             except GgufWidgetsError as error:  # the store is closed: it stays there, not begun
@@ -263,22 +303,27 @@ class BatchTable(anywidget.AnyWidget):
         content, buffers = item
         kind = str(content.get("kind"))
         try:
-            if kind in SetUp.ACTIONS:
-                answer = SetUp.ACTIONS[kind](self._set_up, content, buffers)
-            elif kind in self._ACTIONS:
-                answer = self._ACTIONS[kind](self, content)
-            else:
-                return
+            answer = self._heeded(kind, content, buffers)
         except GgufWidgetsError as error:
-            self._answer(content, error=to_wire(error))
+            self.answer(content, error=to_wire(error))
         except Exception as error:
-            self._answer(content, error=to_wire(as_known(error)))
+            self.answer(content, error=to_wire(as_known(error)))
             raise  # so that it is logged as well
         else:
             if answer is not None:
-                self._answer(content, **answer)
+                self.answer(content, **answer)
 
-    def _answer(self, content: Message, buffers: list[bytes] | None = None, **more: Any) -> None:
+    def _heeded(self, kind: str, content: Message, buffers: list[Any]) -> Message | None:
+        if kind in self._ACTIONS:
+            return self._ACTIONS[kind](self, content)
+        for part in self._parts_of_page:
+            if kind in part.ACTIONS:
+                told: Message | None = part.ACTIONS[kind](part, content, buffers)
+                return told
+        return None
+
+    def answer(self, content: Message, buffers: list[bytes] | None = None, **more: Any) -> None:
+        """Answer a message of the page, on any thread; for the widget's own parts."""
         self.send({"kind": "answer", "mid": content.get("mid"), **more}, buffers)
 
     def _ping(self, content: Message) -> None:
@@ -286,9 +331,7 @@ class BatchTable(anywidget.AnyWidget):
 
     def _snapshot(self, _content: Message) -> None:
         self._feed.reset()
-        if self._earlier is None:
-            self._earlier = []
-            self._heavy.post(self._list_earlier)
+        self._earlier.look_first()
 
     def _dismiss(self, _content: Message) -> None:
         self._notice = ""
@@ -308,7 +351,14 @@ class BatchTable(anywidget.AnyWidget):
             self._forget = run.observe(lambda _run: self._touch())
         self._touch()
 
-    def _open_run(self) -> OpenRun:
+    def open_run(self) -> OpenRun:
+        """Return the run that is shown; for the widget's own parts.
+
+        Raises
+        ------
+        InvalidValueError
+            None is.
+        """
         shown = self._shown
         if shown is None:
             raise InvalidValueError("No run is open.")
@@ -321,83 +371,37 @@ class BatchTable(anywidget.AnyWidget):
                 self._set_up.check = None
             except GgufWidgetsError as error:
                 self._set_up.check = {"error": error.message}
-            self._list_earlier()
+            self._earlier.look()
 
         self.at_work("starting", start)
         return {}
 
-    def _pause(self, _content: Message) -> Message:
-        self._open_run().run.pause()
-        return {}
-
-    def _go_on(self, _content: Message) -> Message:
-        run = self._open_run().run
-        if run.status is RunStatus.PAUSED:
-            run.resume()
-        else:
-            self.at_work("starting", lambda: run.start(own_process=self._own_process))
-        return {}
-
-    def _stop(self, _content: Message) -> Message:
-        run = self._open_run().run
-        run.stop(timeout_s=0.0)
-        return {}
-
-    def _retry(self, _content: Message) -> Message:
-        run = self._open_run().run
-        self.at_work("starting", lambda: run.retry_failed(own_process=self._own_process))
-        return {}
-
-    def _ask_again(self, content: Message) -> Message:
-        number, run = content.get("number"), self._open_run().run
-        if not isinstance(number, int) or isinstance(number, bool):
-            raise InvalidValueError("A row is asked again by its number.")
-        if is_under_way(run.status):
-            raise BatchError("Wait for the end of the run, or stop it; then ask this row again.")
-        self.at_work("starting", lambda: run.retry([number]))
-        return {}
-
-    def _edit(self, content: Message) -> Message:
-        result = self._open_run().result
-        result.edit(content.get("number"), content.get("values"))
-        return {"whole": result.whole(content.get("number"))}
-
-    def _rows(self, content: Message) -> Message:
-        return self._open_run().result.page(content)
-
-    def _whole(self, content: Message) -> Message:
-        return {"whole": self._open_run().result.whole(content.get("number"))}
-
     # -- earlier runs -----------------------------------------------------------------------------
 
-    def _earlier_clicked(self, _content: Message) -> Message:
-        self._heavy.post(self._list_earlier)
-        return {}
+    def list_soon(self) -> None:
+        """Have the earlier runs listed again; for the widget's own parts."""
+        self._heavy.post(self._earlier.look)
 
-    def _list_earlier(self) -> None:
+    def hidden_ids(self) -> set[str]:
+        """Return the run that was only checked; for the widget's own parts."""
         checked = self._set_up.prepared
-        listed = []
-        for record in BatchRuns(self._store).recent(limit=_NUM_EARLIER):
-            if checked is None or record.id != checked.id:
-                counts = RunTasks(self._store, record.id).counts()
-                listed.append(earlier_view(record, counts))
-        self._earlier = listed
+        return set() if checked is None else {checked.id}
 
-    def _open(self, content: Message) -> Message:
-        run_id = content.get("id")
+    def shown_id(self) -> str | None:
+        """Return which run is shown; for the widget's own parts."""
+        return None if self.run is None else self.run.id
+
+    def show(self, run_id: str | None) -> None:
+        """Show a run by its id, or none; for the widget's own parts."""
         if run_id is None:
             self.run = None
-        elif not isinstance(run_id, str) or len(run_id) != 32:
-            raise InvalidValueError("A run is opened by its id.")
-        elif self.run is None or self.run.id != run_id:
+        elif self.shown_id() != run_id:
             self.run = self._found(run_id)
         self._notice = ""
-        self._heavy.post(self._list_earlier)
-        return {}
 
     def _set_up_again(self, _content: Message) -> Message:
         """Fill the form with what the open run asks, and its table where there is no other."""
-        run, set_up = self._open_run().run, self._set_up
+        run, set_up = self.open_run().run, self._set_up
         draft = draft_of_spec(run.spec)
         if draft is None:
             raise InvalidValueError(
@@ -413,7 +417,8 @@ class BatchTable(anywidget.AnyWidget):
                 given = Given(frame_of(record.columns, rows), f"Table of “{record.title}”")
 
             def show() -> None:
-                set_up.fill(draft, run.spec.prompts[0].output)
+                words = "This is what the run asked. Change it, and run it again."
+                set_up.fill(Form(draft, run.spec.prompts[0].output), words)
                 set_up.take(given, looked)
                 self.run = None
 
@@ -421,23 +426,6 @@ class BatchTable(anywidget.AnyWidget):
 
         self.at_work("opening", fill)
         return {}
-
-    # -- files, code ------------------------------------------------------------------------------
-
-    def _download(self, content: Message) -> None:
-        run = self._open_run().run
-
-        def make() -> None:
-            try:
-                self._answer(content, file=self._sending.make(run, content.get("format")))
-            except GgufWidgetsError as error:
-                self._answer(content, error=to_wire(error))
-
-        self.at_work("saving", make)
-
-    def _download_piece(self, content: Message) -> None:
-        piece = self._sending.piece(content.get("key"), content.get("offset"))
-        self._answer(content, [piece], size=len(piece))
 
     def _code(self, _content: Message) -> Message:
         given = self._set_up.given
@@ -451,26 +439,18 @@ class BatchTable(anywidget.AnyWidget):
             known = {key: how.pop(key) for key in ("system", "schema", "missing", "n")}
             prompt, models = how.pop("prompt"), [one for one in (self.model,) if one is not None]
             spec = Spec.make(prompt, models, **known, sampling=how)
+            others = tuple(ModelRef(name, name, "") for name in self._set_up.draft.models)
+            spec = dataclasses.replace(spec, models=spec.models + others)
             columns = given.columns if given is not None else []
-        return {"text": code_of(spec, columns, path=path, file_name=name)}
+        how_read = given.read_with if given is not None else {}
+        code = code_of(spec, columns, path=path, file_name=name, read_with=how_read)
+        return {"text": code}
 
     _ACTIONS: ClassVar[dict[str, Callable[[Any, Message], Message | None]]] = {
         "ping": _ping,
         "snapshot": _snapshot,
         "start": _start_clicked,
-        "pause": _pause,
-        "go-on": _go_on,
-        "stop": _stop,
-        "retry": _retry,
-        "ask-again": _ask_again,
-        "edit": _edit,
-        "rows": _rows,
-        "whole": _whole,
-        "earlier": _earlier_clicked,
-        "open": _open,
         "set-up": _set_up_again,
-        "download": _download,
-        "download-piece": _download_piece,
         "code": _code,
         "dismiss": _dismiss,
     }
@@ -490,12 +470,12 @@ class BatchTable(anywidget.AnyWidget):
     def _parts(self) -> Message:
         """Return the whole state, part by part; each is sent when it differs from what was sent."""
         shown = self._shown
-        nothing: Message = {"run": None, "progress": None, "labels": [], "version": 0}
+        nothing: Message = {"run": None, "progress": None, "version": 0}
         return {
             "model": model_view(self.model, self._blocked, is_framed=self._chooser),
             **self._set_up.parts(),
             **(nothing if shown is None else shown.parts()),
-            "earlier": self._earlier or [],
+            "earlier": self._earlier.part(),
             "busy": self._busy,
             "notice": self._notice,
             "formats": formats(),

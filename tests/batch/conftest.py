@@ -22,7 +22,7 @@ def store(home: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def manager(home: Path) -> Iterator[ModelManager]:
-    manager = ModelManager(keep_alive=5)
+    manager = ModelManager(keep_alive=0.5)
     yield manager
     manager.close()
     wait_for(lambda: not processes_of(home, "gguf_widgets.core.worker"), "the workers' end")

@@ -80,6 +80,8 @@ class Watched:
         return self.page.locator(f'[data-gw="{hook}"]{more}')
 
     def keep_screenshot(self, path: Path) -> None:
+        if self.page.is_closed():  # a test may close one on purpose
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path, full_page=True)
 

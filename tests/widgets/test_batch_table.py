@@ -2,153 +2,40 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from support.batch_page import LABELS, PROMPT, REVIEWS, Page, reviews
 
 from gguf_widgets.batch import files
 from gguf_widgets.batch.output import Output
 from gguf_widgets.batch.processor import BatchProcessor
 from gguf_widgets.batch.spec import Spec
 from gguf_widgets.core.errors import InvalidValueError
-from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.batch_types import RunStatus
 from gguf_widgets.core.store.store import Store
+from gguf_widgets.widgets._batch_answer import Answer, AnswerColumn
 from gguf_widgets.widgets._batch_code import code_of
-from gguf_widgets.widgets._batch_draft import Answer, AnswerColumn, Draft, draft_of_spec, judge
+from gguf_widgets.widgets._batch_draft import Draft, draft_of_spec, judge
 from gguf_widgets.widgets._batch_result import edited_values
 from gguf_widgets.widgets._batch_source import MAX_FILE_BYTES, Arriving, given_table
 from gguf_widgets.widgets.batch_table import BatchTable
-from tests.core.conftest import processes_of, wait_for
-
-WAIT_S = 60.0  # for whatever depends on how busy the machine is
-REVIEWS = ["The food was great.", "I hated the soup.", "It was a good evening.", "Never again."]
-PROMPT = "Is this review positive, negative or neutral? {review}"
-LABELS = ["positive", "negative", "neutral"]
-
-
-class Page:
-    """What the widget's own page does: keeps the parts of the state, asks and gets answers."""
-
-    def __init__(self, widget: BatchTable, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.widget = widget
-        self.state: dict[str, Any] = {}
-        self.messages: list[tuple[dict[str, Any], Any]] = []
-        self._changed = threading.Condition()
-        self._mid = 0
-        monkeypatch.setattr(widget._feed, "_send", self._take)
-        monkeypatch.setattr(widget, "send", self._take)
-        self.tell("snapshot")
-        self.until(lambda state: "model" in state)
-
-    def _take(self, content: dict[str, Any], buffers: Any = None) -> None:
-        with self._changed:
-            self.messages.append((content, buffers))
-            if content["kind"] == "state":
-                assert content["whole"] or self.state, "a page begins with all of it"
-                self.state = {**self.state, **content["parts"]}
-            self._changed.notify_all()
-
-    def tell(self, kind: str, buffers: list[Any] | None = None, **content: Any) -> str:
-        self._mid += 1
-        message = {"kind": kind, "mid": f"m{self._mid}", "page": "one", **content}
-        self.widget._on_page(self.widget, message, buffers or [])
-        return str(message["mid"])
-
-    def ask(self, kind: str, buffers: list[Any] | None = None, **content: Any) -> dict[str, Any]:
-        since = len(self.messages)
-        mid = self.tell(kind, buffers, **content)
-        with self._changed:
-            end = time.monotonic() + WAIT_S
-            while True:
-                for message, given in self.messages[since:]:
-                    if message["kind"] == "answer" and message["mid"] == mid:
-                        return {**message, "buffers": given}
-                assert self._changed.wait(end - time.monotonic()), f"no answer to {kind}"
-
-    def until(self, found: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: found(self.state), WAIT_S), {
-                name: part for name, part in self.state.items() if name != "table"
-            }
-            return self.state
-
-    def draft(self, **changes: Any) -> dict[str, Any]:
-        """Fill the form, and wait until it was judged."""
-        draft = {**self.state["draft"]["draft"], **changes}
-        assert "error" not in self.ask("draft", draft=draft)
-        return self.until(lambda state: state["draft"]["draft"] == draft)
-
-    def answer(self, **changes: Any) -> dict[str, Any]:
-        return {**self.state["draft"]["draft"]["answer"], **changes}
-
-    def run_to_end(self) -> dict[str, Any]:
-        assert "error" not in self.ask("start")
-        return self.until(lambda state: state["run"] and state["run"]["status"] == "finished")
-
-    def rows(self, start: int = 0, stop: int = 50, **query: Any) -> dict[str, Any]:
-        return self.ask("rows", start=start, stop=stop, query=query)
-
-
-@pytest.fixture
-def store(home: Path) -> Iterator[Store]:
-    with Store() as store:
-        yield store
-
-
-@pytest.fixture
-def manager(home: Path) -> Iterator[ModelManager]:
-    manager = ModelManager(keep_alive=5)
-    yield manager
-    manager.close()
-    wait_for(lambda: not processes_of(home, "gguf_widgets.core.worker"), "the workers' end")
-
-
-@pytest.fixture
-def model(manager: ModelManager) -> Model:
-    return manager.load("demo")
-
 
 Open = Callable[..., Page]
-
-
-@pytest.fixture
-def open_page(
-    store: Store, manager: ModelManager, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Open]:
-    widgets: list[BatchTable] = []
-
-    def open_one(*arguments: Any, **more: Any) -> Page:
-        widget = BatchTable(*arguments, store=store, manager=manager, **more)
-        widgets.append(widget)
-        return Page(widget, monkeypatch)
-
-    yield open_one
-    for widget in widgets:
-        if widget.run is not None:
-            widget.run.stop()
-        widget.close()
-
-
-def reviews(count: int = 4) -> pd.DataFrame:
-    texts = [REVIEWS[i % 4] + " " * (i // 4) for i in range(count)]
-    return pd.DataFrame({"review": texts, "stars": [i % 5 for i in range(count)]})
 
 
 # -- setting up ------------------------------------------------------------------------------------
 
 
 def test_a_mistake_is_told_while_typing_and_the_real_prompt_is_shown(
-    open_page: Open, model: Model
+    open_batch: Open, model: Model
 ) -> None:
-    page = open_page(model, reviews())
+    page = open_batch(model, reviews())
     page.draft(prompt="Label {reviw}")
     state = page.until(lambda state: "prompt" in state["judged"]["faults"])
     assert '"reviw"' in state["judged"]["faults"]["prompt"]
@@ -198,14 +85,14 @@ def test_each_fault_of_the_form_is_told_at_its_field(
     assert words in faults[field]
 
 
-def test_a_form_that_is_no_form_is_refused(open_page: Open, model: Model) -> None:
-    page = open_page(model, reviews())
+def test_a_form_that_is_no_form_is_refused(open_batch: Open, model: Model) -> None:
+    page = open_batch(model, reviews())
     for draft in ({"prompt": 3}, {"answer": {"kind": "magic"}}, "text", {"n": "1" * 5000}):
         assert "cannot be read" in page.ask("draft", draft=draft)["error"]["message"]
 
 
-def test_a_run_from_the_form_to_the_result(open_page: Open, model: Model, store: Store) -> None:
-    page = open_page(model, reviews(24))
+def test_a_run_from_the_form_to_the_result(open_batch: Open, model: Model, store: Store) -> None:
+    page = open_batch(model, reviews(24))
     page.draft(prompt=PROMPT, answer=page.answer(kind="choice", choices=LABELS))
     assert "error" not in page.ask("check")
     checked = page.until(lambda state: state["check"])["check"]
@@ -224,8 +111,7 @@ def test_a_run_from_the_form_to_the_result(open_page: Open, model: Model, store:
     found = page.rows()
     assert found["total"] == 24
     assert [row["outputs"]["reply"] for row in found["rows"]] == list(frame["reply"])
-    counts = {bar["value"]: bar["count"] for bar in page.state["labels"][0]["bars"]}
-    assert counts == frame["reply"].value_counts()[lambda found: found > 0].to_dict()
+    counts = frame["reply"].value_counts()
     label = frame["reply"].iloc[0]
     chosen = page.rows(where={"reply": label})
     assert chosen["total"] == counts[label]
@@ -239,9 +125,9 @@ def test_a_run_from_the_form_to_the_result(open_page: Open, model: Model, store:
 
 
 def test_a_check_of_what_was_changed_since_leaves_nothing_behind(
-    open_page: Open, model: Model, store: Store
+    open_batch: Open, model: Model, store: Store
 ) -> None:
-    page = open_page(model, reviews(24))
+    page = open_batch(model, reviews(24))
     page.draft(prompt=PROMPT, answer=page.answer(kind="yesno"))
     page.ask("check")
     page.until(lambda state: state["check"] and not state["busy"])
@@ -257,8 +143,8 @@ def test_a_check_of_what_was_changed_since_leaves_nothing_behind(
     assert [one.id for one in BatchRuns(store).recent()] == [record.id]
 
 
-def test_without_a_model_or_a_table_start_says_what_is_missing(open_page: Open) -> None:
-    page = open_page()
+def test_without_a_model_or_a_table_start_says_what_is_missing(open_batch: Open) -> None:
+    page = open_batch()
     assert "gw.load" in page.state["model"]["reason"]
     page.ask("start")
     assert "Choose a model first" in page.until(lambda s: s["check"])["check"]["error"]
@@ -283,11 +169,11 @@ def send(page: Page, name: str, data: bytes) -> dict[str, Any]:
     return page.until(is_read)
 
 
-def test_a_file_of_the_page_arrives_in_pieces_and_is_read(open_page: Open) -> None:
+def test_a_file_of_the_page_arrives_in_pieces_and_is_read(open_batch: Open) -> None:
     lines = ["review;stars", *(f"Review number {i};{i % 5}" for i in range(80_000))]
     data = "\n".join(lines).encode("utf-16")
     assert len(data) > 2 << 20
-    page = open_page()
+    page = open_batch()
     state = send(page, "C:\\tables\\reviews.csv", data)
     assert state["table"]["given"]["name"] == "reviews.csv"
     assert state["table"]["given"]["numRows"] == 80_000
@@ -295,13 +181,13 @@ def test_a_file_of_the_page_arrives_in_pieces_and_is_read(open_page: Open) -> No
     assert page.widget.table["stars"].sum() == sum(i % 5 for i in range(80_000))
 
 
-def test_a_faulty_file_is_shown_with_what_mends_it(open_page: Open) -> None:
-    page = open_page()
+def test_a_faulty_file_is_shown_with_what_mends_it(open_batch: Open) -> None:
+    page = open_batch()
     state = send(page, "bad.csv", b"a,b\n1,2\n3\n4,5\n")
     assert state["table"]["given"] is None
     looked = state["table"]["looked"]
     assert "3" in looked["problems"][0]  # the line
-    assert looked["mends"] == ["ragged"]
+    assert looked["mends"] == [{"name": "ragged", "value": "refuse"}]
     page.ask("table-read", options={"ragged": "skip"})
     state = page.until(lambda state: state["table"]["given"])
     assert state["table"]["given"]["numRows"] == 2
@@ -310,8 +196,66 @@ def test_a_faulty_file_is_shown_with_what_mends_it(open_page: Open) -> None:
     assert "cannot be read" in refused
 
 
-def test_pasted_cells_become_a_table_and_a_wrong_file_says_what_it_is(open_page: Open) -> None:
-    page = open_page()
+def settings_of(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in state["table"]["looked"]["settings"]}
+
+
+def test_how_a_file_is_read_is_shown_and_can_be_changed(open_batch: Open) -> None:
+    page = open_batch()
+    text = "Größe;Café\nklein;ja\ngroß;nein\n"
+    state = send(page, "sizes.csv", text.encode("cp1252"))
+    settings = settings_of(state)
+    assert list(settings) == ["header", "delimiter", "encoding"]
+    found = {name: one["choices"][0][1] for name, one in settings.items()}
+    assert found["delimiter"] == "Found: semicolon"
+    assert found["encoding"] == "Found: cp1252"
+    assert found["header"].startswith("Found: it")
+    before = state["table"]["given"]
+    page.draft(prompt="Label {Größe}")
+
+    def read(**options: str) -> dict[str, Any]:
+        reads = page.state["table"]["looked"]["reads"]
+        assert "error" not in page.ask("table-read", options=options)
+        return page.until(lambda state: state["table"]["looked"]["reads"] > reads)
+
+    state = read(header="no")
+    assert state["table"]["given"]["columns"] == ["column_1", "column_2"]
+    assert state["table"]["given"]["first"][0] == ["Größe", "Café"]
+    assert settings_of(state)["header"]["value"] == "no"
+    assert settings_of(state)["header"]["choices"][0][1].startswith("Found: it")
+    # The prompt's column is not there any more, which is told; the prompt stays.
+    page.until(lambda state: "prompt" in state["judged"]["faults"])
+
+    # What cannot be is told, and the table stays as it was.
+    state = read(encoding="utf-8")
+    assert "utf-8" in state["table"]["looked"]["refused"]
+    assert state["table"]["looked"]["refused"].endswith("It is read as before.")
+    assert state["table"]["given"]["columns"] == ["column_1", "column_2"]
+    assert settings_of(state)["encoding"]["value"] == ""
+
+    state = read(delimiter="lines")
+    assert state["table"]["given"]["columns"] == ["text"]
+    state = read(delimiter=",")
+    assert state["table"]["given"]["numRows"] in (2, 3)
+    state = read(delimiter="", header="")
+    assert state["table"]["given"] == before
+    page.until(lambda state: not state["judged"]["faults"].keys() & {"prompt"})
+    for options in ({"encoding": 3}, {"header": "maybe"}, {"quote": "'"}, ["header"]):
+        assert "cannot be read" in str(page.ask("table-read", options=options)) or "by name" in str(
+            page.ask("table-read", options=options)
+        )
+
+
+def test_a_file_whose_encoding_is_not_found_can_be_told_it(open_batch: Open) -> None:
+    page = open_batch()
+    state = send(page, "odd.csv", bytes(range(1, 32)) * 20)
+    looked = state["table"]["looked"]
+    assert "control characters" in looked["error"]
+    assert "encoding" in settings_of(state)
+
+
+def test_pasted_cells_become_a_table_and_a_wrong_file_says_what_it_is(open_batch: Open) -> None:
+    page = open_batch()
     page.ask("table-paste", text="name\tage\nAnn\t31\nBo\t\n")
     state = page.until(lambda state: state["table"]["given"])
     assert state["table"]["given"]["first"] == [["Ann", "31"], ["Bo", None]]
@@ -320,10 +264,10 @@ def test_pasted_cells_become_a_table_and_a_wrong_file_says_what_it_is(open_page:
     assert "old Excel file" in state["table"]["looked"]["error"]
 
 
-def test_pieces_that_do_not_fit_are_refused(open_page: Open) -> None:
+def test_pieces_that_do_not_fit_are_refused(open_batch: Open) -> None:
     with pytest.raises(InvalidValueError, match="give its path"):
         Arriving("big.csv", MAX_FILE_BYTES + 1)
-    page = open_page()
+    page = open_batch()
     assert "empty" in page.ask("table-begin", name="x.csv", size=0)["error"]["message"]
     key = page.ask("table-begin", name="x.csv", size=10)["key"]
     assert "lost" in page.ask("table-piece", [b"12345"], key=key, offset=3)["error"]["message"]
@@ -355,8 +299,8 @@ def test_tables_of_every_kind_and_refusals_in_python(tmp_path: Path) -> None:
 # -- a run -----------------------------------------------------------------------------------------
 
 
-def test_pause_go_on_stop_and_go_on_again(open_page: Open, model: Model) -> None:
-    page = open_page(model, [f"Tell me story number {i}" for i in range(60)])
+def test_pause_go_on_stop_and_go_on_again(open_batch: Open, model: Model) -> None:
+    page = open_batch(model, [f"Tell me story number {i}" for i in range(60)])
     page.draft(prompt="{text}", maxTokens="60")
     page.ask("start")
     page.until(lambda state: state["run"] and state["progress"]["done"] >= 2)
@@ -375,10 +319,10 @@ def test_pause_go_on_stop_and_go_on_again(open_page: Open, model: Model) -> None
     assert state["progress"]["done"] == 60 > before
 
 
-def test_failed_rows_are_found_explained_and_asked_again(open_page: Open, model: Model) -> None:
+def test_failed_rows_are_found_explained_and_asked_again(open_batch: Open, model: Model) -> None:
     table = reviews(8)
     table.loc[3, "review"] = "word " * 3000
-    page = open_page(model, table)
+    page = open_batch(model, table)
     page.draft(prompt=PROMPT, answer=page.answer(kind="choice", choices=LABELS))
     state = page.run_to_end()
     assert state["progress"]["failed"] == 1
@@ -399,8 +343,8 @@ def test_failed_rows_are_found_explained_and_asked_again(open_page: Open, model:
     assert page.rows(status="done")["total"] == 7
 
 
-def test_an_edit_is_kept_beside_what_the_model_gave(open_page: Open, model: Model) -> None:
-    page = open_page(model, reviews())
+def test_an_edit_is_kept_beside_what_the_model_gave(open_batch: Open, model: Model) -> None:
+    page = open_batch(model, reviews())
     page.draft(prompt=PROMPT, answer=page.answer(kind="choice", choices=LABELS))
     page.run_to_end()
     given = page.ask("whole", number=1)["whole"]["read"]["reply"]
@@ -446,18 +390,18 @@ def test_what_is_typed_becomes_a_value_of_the_columns_kind() -> None:
 
 
 def test_a_second_page_and_a_new_widget_show_the_same_run(
-    open_page: Open, model: Model, store: Store, monkeypatch: pytest.MonkeyPatch
+    open_batch: Open, model: Model, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = open_page(model, reviews())
+    page = open_batch(model, reviews())
     page.draft(prompt=PROMPT, answer=page.answer(kind="choice", choices=LABELS), title="Labels")
     page.run_to_end()
     before, page = page, Page(page.widget, monkeypatch)
-    for part in ("run", "draft", "progress", "labels", "table", "version"):
+    for part in ("run", "draft", "progress", "table", "version"):
         assert page.state[part] == before.state[part], part
 
     run_id = page.state["run"]["id"]
-    other = open_page()
-    listed = other.until(lambda state: state["earlier"])["earlier"]
+    other = open_batch()
+    listed = other.until(lambda state: state["earlier"]["runs"])["earlier"]["runs"]
     assert [(one["id"], one["title"], one["done"], one["total"]) for one in listed] == [
         (run_id, "Labels", 4, 4)
     ]
@@ -470,12 +414,12 @@ def test_a_second_page_and_a_new_widget_show_the_same_run(
     assert state["draft"]["draft"]["prompt"] == PROMPT
     assert state["draft"]["draft"]["answer"]["choices"] == LABELS
     assert other.widget.table["review"].tolist() == REVIEWS
-    direct = open_page(run=run_id[:12])
+    direct = open_batch(run=run_id[:12])
     assert direct.state["run"]["id"] == run_id
 
 
-def test_what_a_page_asks_wrongly_is_answered_in_words(open_page: Open, model: Model) -> None:
-    page = open_page(model, reviews())
+def test_what_a_page_asks_wrongly_is_answered_in_words(open_batch: Open, model: Model) -> None:
+    page = open_batch(model, reviews())
     assert "No run is open" in page.rows()["error"]["message"]
     page.draft(prompt=PROMPT)
     page.run_to_end()
@@ -503,9 +447,9 @@ def test_what_a_page_asks_wrongly_is_answered_in_words(open_page: Open, model: M
 
 @pytest.mark.parametrize("ending", ["csv", "json", "jsonl", "xlsx", "parquet"])
 def test_the_downloaded_file_is_the_result(
-    open_page: Open, model: Model, tmp_path: Path, ending: str
+    open_batch: Open, model: Model, tmp_path: Path, ending: str
 ) -> None:
-    page = open_page(model, reviews())
+    page = open_batch(model, reviews())
     page.draft(prompt=PROMPT, answer=page.answer(kind="choice", choices=LABELS), title='A "b"/c')
     page.run_to_end()
     file = page.ask("download", format=ending)["file"]
@@ -523,10 +467,10 @@ def test_the_downloaded_file_is_the_result(
 
 
 def test_a_file_that_is_too_large_for_a_page_is_kept_and_its_path_told(
-    open_page: Open, model: Model, home: Path, monkeypatch: pytest.MonkeyPatch
+    open_batch: Open, model: Model, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gguf_widgets.widgets._batch_send.MAX_SENT_BYTES", 100)
-    page = open_page(model, reviews())
+    page = open_batch(model, reviews())
     page.draft(prompt=PROMPT)
     page.run_to_end()
     file = page.ask("download", format="csv")["file"]

@@ -9,6 +9,8 @@
 
 import { AnswerPart } from "./_batch_answer.js";
 import { wordsOf } from "./_batch_link.js";
+import { ModelsPart } from "./_batch_models.js";
+import { TurnsPart } from "./_batch_turns.js";
 import { ghostButton, h, icon, setChildren } from "./_dom.js";
 
 /** @import { Link } from "./_batch_link.js" */
@@ -28,6 +30,8 @@ export class FormPart {
   constructor(link) {
     this.link = link;
     this.sent = "";
+    this.fills = -1;
+    this.filledKey = "";
     this.fixKey = "";
     /** @type {number | undefined} */
     this.timer = undefined;
@@ -47,7 +51,7 @@ export class FormPart {
     }
     this.chips = h("div", { class: "gw-bt-chips", role: "group", "aria-label": "Put a column into the prompt" });
     this.faults = /** @type {Record<string, HTMLElement>} */ ({});
-    for (const field of ["prompt", "system", "missing", "n", "maxTokens", "temperature", "table"]) {
+    for (const field of ["prompt", "system", "turns", "missing", "n", "maxTokens", "temperature", "table"]) {
       this.faults[field] = h("p", { class: "gw-error", id: `${link.page}-${field}`, role: "alert", "data-gw": `batch-fault-${field}` });
     }
     this.fixes = h("div", { class: "gw-bt-chips" });
@@ -55,6 +59,10 @@ export class FormPart {
       h("summary", {}, [icon("open"), h("span", { text: "Tell the model what it is for (system message)" })]),
       h("div", { class: "gw-bt-stack" }, [this.system, this.faults.system]),
     ]);
+    this.turns = new TurnsPart(() => this.changed(), this.faults.turns, (area) => {
+      this.last = area;
+    });
+    this.filled = h("div", { class: "gw-bt-filled", role: "status", hidden: true, "data-gw": "batch-filled" });
     this.answer = new AnswerPart(() => this.changed());
     this.faults.answer = this.answer.fault;
 
@@ -64,6 +72,7 @@ export class FormPart {
     this.maxTokens = h("input", { class: "gw-field", inputmode: "numeric", placeholder: "As long as there is room", "data-gw": "batch-max-tokens", ...FIELD });
     this.temperature = h("input", { class: "gw-field", inputmode: "decimal", "data-gw": "batch-temperature", ...FIELD });
     this.title = h("input", { class: "gw-field", placeholder: "The beginning of the prompt", ...FIELD });
+    this.models = new ModelsPart(link, () => this.changed());
     this.missing.addEventListener("change", () => {
       this.missingText.hidden = this.missing.value !== "with";
       this.changed();
@@ -73,6 +82,7 @@ export class FormPart {
     this.preview = this.makePreview();
     this.advanced = this.makeAdvanced();
     this.root = h("section", { class: "gw-bt-part", "aria-label": "What to ask", "data-gw": "batch-form" }, [
+      this.filled,
       h("div", { class: "gw-bt-two" }, [
         h("div", { class: "gw-bt-stack" }, [
           h("div", { class: "gw-bt-line" }, [h("h3", { text: "What to ask about each row" })]),
@@ -81,6 +91,7 @@ export class FormPart {
           this.faults.prompt,
           this.fixes,
           this.systemFold,
+          this.turns.root,
         ]),
         this.preview,
       ]),
@@ -115,15 +126,20 @@ export class FormPart {
   makeAdvanced() {
     /** @param {string} text @param {HTMLElement} field @param {HTMLElement} fault @param {string} [title] */
     const labelled = (text, field, fault, title = "") => h("div", { class: "gw-bt-stack" }, [h("label", { class: "gw-bt-label", title }, [h("span", { text }), field]), fault]);
-    return h("details", { class: "gw-subfold" }, [
+    const fold = h("details", { class: "gw-subfold", "data-gw": "batch-more" }, [
       h("summary", {}, [icon("open"), h("span", { text: "More settings" })]),
       h("div", { class: "gw-bt-fields" }, [
         labelled("Answers for each row", this.n, this.faults.n, "n: how often each row is asked"),
         labelled("Longest answer, in tokens", this.maxTokens, this.faults.maxTokens, "max_tokens"),
         labelled("Temperature", this.temperature, this.faults.temperature, "0: always the likeliest word, so that the same row has the same answer"),
         labelled("Title of the run", this.title, h("span")),
+        this.models.root,
       ]),
     ]);
+    fold.addEventListener("toggle", () => {
+      if (fold.open) this.link.tell("models");
+    });
+    return fold;
   }
 
   // -- what is typed ---------------------------------------------------------------------------------
@@ -132,6 +148,7 @@ export class FormPart {
     return {
       prompt: this.prompt.value,
       system: this.system.value,
+      turns: this.turns.get(),
       answer: this.answer.get(),
       missing: this.missing.value,
       missingText: this.missingText.value,
@@ -139,6 +156,7 @@ export class FormPart {
       maxTokens: this.maxTokens.value,
       temperature: this.temperature.value,
       title: this.title.value,
+      models: this.models.get(),
     };
   }
 
@@ -155,7 +173,7 @@ export class FormPart {
     const text = JSON.stringify(draft);
     if (text === this.sent) return;
     this.sent = text;
-    this.link.ask("draft", { draft }).catch((error) => {
+    this.link.ask("draft", { draft, fills: this.fills }).catch((error) => {
       this.faults.prompt.textContent = wordsOf(error);
     });
   }
@@ -163,12 +181,17 @@ export class FormPart {
   /** @param {string} name */
   insert(name) {
     const plain = /^[\p{L}_][\p{L}\p{N}_ ]*$/u.test(name) || /^[^{}[\]!:.]+$/.test(name);
-    const isJinja = /\{%|\{\{\s*[\p{L}_]/u.test(this.prompt.value + this.system.value);
+    const isJinja = /\{%|\{\{\s*[\p{L}_]/u.test(this.texts.map((area) => area.value).join("\n"));
     const text = isJinja ? (/^[\p{L}_][\p{L}\p{N}_]*$/u.test(name) ? `{{ ${name} }}` : `{{ row[${JSON.stringify(name)}] }}`) : plain ? `{${name}}` : `{[${name}]}`;
-    const area = this.last;
+    const area = this.last.isConnected ? this.last : this.prompt; // a message may be gone
     area.focus();
     area.setRangeText(text, area.selectionStart, area.selectionEnd, "end");
     this.changed();
+  }
+
+  /** All that columns can be in. */
+  get texts() {
+    return [this.prompt, this.system, ...this.turns.areas];
   }
 
   /** @param {number} row */
@@ -179,16 +202,21 @@ export class FormPart {
 
   // -- what Python says ------------------------------------------------------------------------------
 
-  /** @param {{by: string, draft: any, kept: string}} part @param {boolean} isFirst */
+  /** @param {{by: string, draft: any, kept: string, fills: number, words: string, hasBefore: boolean, hasAfter: boolean}} part @param {boolean} isFirst */
   showDraft(part, isFirst) {
+    this.showFilled(part);
     const text = JSON.stringify(part.draft);
-    if (!isFirst && (part.by === this.link.page || this.timer !== undefined)) return;
+    const isOther = part.fills !== this.fills;
+    if (isOther && this.timer !== undefined) this.flush(); // kept with the form that was here
+    this.fills = part.fills;
+    if (!isFirst && !isOther && (part.by === this.link.page || this.timer !== undefined)) return;
     if (text === JSON.stringify(this.draft()) && !part.kept) return;
     const { draft } = part;
     this.sent = text;
     this.prompt.value = draft.prompt;
     this.system.value = draft.system;
     if (draft.system) this.systemFold.open = true;
+    this.turns.set(draft.turns);
     this.missing.value = draft.missing;
     this.missingText.value = draft.missingText;
     this.missingText.hidden = draft.missing !== "with";
@@ -196,7 +224,34 @@ export class FormPart {
     this.maxTokens.value = draft.maxTokens;
     this.temperature.value = draft.temperature;
     this.title.value = draft.title;
+    this.models.set(draft.models);
+    if (draft.models.length && this.advanced instanceof HTMLDetailsElement) this.advanced.open = true;
     this.answer.set(draft.answer, part.kept);
+  }
+
+  /** Why another form is here than before, and the way back. @param {{words: string, hasBefore: boolean, hasAfter: boolean}} part */
+  showFilled({ words, hasBefore, hasAfter }) {
+    const key = JSON.stringify([words, hasBefore, hasAfter]);
+    if (key === this.filledKey) return;
+    this.filledKey = key;
+    const hadFocus = this.filled.contains(document.activeElement);
+    this.filled.hidden = !words && !hasAfter;
+    const link = (/** @type {string} */ kind, /** @type {string} */ text) => {
+      const made = h("button", { type: "button", class: "gw-link", text, "data-gw": `batch-${kind}` });
+      made.addEventListener("click", () => {
+        this.flush();
+        this.link.tell(kind);
+      });
+      return made;
+    };
+    this.filled.replaceChildren(
+      icon("info"),
+      h("span", { class: "gw-bt-grow", text: words || "What came after this is kept." }),
+      ...(hasBefore ? [link("draft-back", "Back to what I had")] : []),
+      ...(hasAfter ? [link("draft-forward", "Forward again")] : []),
+      ...(words ? [link("draft-dismiss", "Dismiss")] : []),
+    );
+    if (hadFocus) (/** @type {HTMLElement | null} */ (this.filled.querySelector("button")) ?? this.prompt).focus();
   }
 
   /** @param {{given: any}} table */
@@ -236,7 +291,7 @@ export class FormPart {
       ...fixes.map(({ wrong, right }) => {
         const button = h("button", { type: "button", class: "gw-button", text: `Use “${right}” for “${wrong}”`, "data-gw": "batch-fix" });
         button.addEventListener("click", () => {
-          for (const area of [this.prompt, this.system]) area.value = area.value.replaceAll(wrong, right);
+          for (const area of this.texts) area.value = area.value.replaceAll(wrong, right);
           this.prompt.focus();
           this.flush();
         });

@@ -12,9 +12,9 @@ import { h, icon } from "./_dom.js";
 
 /**
  * @import { Link } from "./_batch_link.js"
- * @typedef {{number: number, row: number, status: string, values: Record<string, string | null>, outputs: Record<string, string | null>, certainty: number | null, error: string | null, edited: boolean}} GridRow
+ * @typedef {{number: number, row: number, prompt: number, model: number, sample: number, status: string, values: Record<string, string | null>, outputs: Record<string, string | null>, certainty: number | null, error: string | null, edited: boolean}} GridRow
  * @typedef {{status: string, words: string, where: Record<string, any>, sort: string, descending: boolean}} GridQuery
- * @typedef {{id: string, label: string, width: string, isNumber?: boolean, of: (row: GridRow) => string | null}} GridColumn
+ * @typedef {{id: string, label: string, width: string, isNumber?: boolean, isStatus?: boolean, of: (row: GridRow) => string | null}} GridColumn
  */
 
 const ROW_PX = 32;
@@ -81,9 +81,13 @@ export class Grid {
     /** @type {GridColumn[]} */
     const listed = [
       { id: "row", label: "Row", width: "72px", isNumber: true, of: (row) => (row.row + 1).toLocaleString("en") },
-      { id: "", label: "Status", width: "104px", of: (row) => STATUS_WORDS[row.status] },
+      { id: "", isStatus: true, label: "Status", width: "104px", of: (row) => STATUS_WORDS[row.status] },
     ];
     const input = (/** @type {string} */ name, width = "minmax(160px, 1fr)") => ({ id: name, label: name, width, of: (/** @type {GridRow} */ row) => row.values[name] ?? null });
+    // What tells several answers to one row apart.
+    if (columns.models.length) listed.push({ id: "", label: "Model", width: "minmax(120px, 1fr)", of: (row) => columns.models[row.model] ?? null });
+    if (columns.prompts.length) listed.push({ id: "", label: "Prompt", width: "minmax(96px, 1fr)", of: (row) => columns.prompts[row.prompt] ?? null });
+    if (columns.samples > 1) listed.push({ id: "", label: "Answer", width: "72px", isNumber: true, of: (row) => String(row.sample + 1) });
     for (const name of columns.used) listed.push(input(name, "minmax(240px, 3fr)"));
     for (const { name } of columns.new) listed.push({ id: name, label: name, width: "minmax(120px, 1fr)", of: (row) => row.outputs[name] ?? null });
     if (columns.hasCertainty) listed.push({ id: "certainty", label: "Certainty", width: "116px", isNumber: true, of: (row) => (row.certainty === null ? null : `${Math.round(row.certainty * 100)}%`) });
@@ -260,9 +264,8 @@ export class Grid {
     if (row.number === this.opened) line.setAttribute("aria-selected", "true");
     for (const column of this.columns) {
       const text = column.of(row);
-      const isStatus = column.id === "";
       const cell = h("div", { role: "gridcell", class: column.isNumber ? "gw-bt-right" : "" });
-      if (isStatus) {
+      if (column.isStatus) {
         cell.append(icon(STATUS_ICONS[row.status]), h("span", { text: text ?? "" }));
         cell.classList.add("gw-bt-status");
         if (row.error) cell.title = row.error;

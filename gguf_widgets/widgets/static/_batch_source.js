@@ -47,6 +47,7 @@ export class SourcePart {
     this.link = link;
     this.chooseRow = chooseRow;
     this.key = "";
+    this.isSettingsOpen = false;
     this.input = h("input", { type: "file", accept: TABLE_ACCEPT, hidden: true, tabindex: "-1", "aria-hidden": "true", "data-gw": "batch-file" });
     this.input.addEventListener("change", () => {
       const file = this.input.files?.[0];
@@ -138,7 +139,8 @@ export class SourcePart {
     this.key = key;
     const { given, looked } = table;
     this.empty.hidden = Boolean(given ?? looked);
-    const hadFocus = this.found.contains(document.activeElement);
+    const focused = this.found.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement) : undefined;
+    const hook = focused?.dataset.focus;
     const parts = [];
     if (given ?? looked) parts.push(this.headOf(given, looked));
     if (looked) parts.push(...this.faultsOf(looked));
@@ -147,7 +149,7 @@ export class SourcePart {
       if (given.moreColumns) parts.push(h("p", { class: "gw-dim", text: `${given.moreColumns} more columns are not shown here.` }));
     } else if (looked?.first) parts.push(cellTable(looked.columns, looked.first, "What was found in the file"));
     setChildren(this.found, parts);
-    if (hadFocus) /** @type {HTMLElement | null} */ (this.found.querySelector("button, select"))?.focus();
+    if (focused) /** @type {HTMLElement | null} */ ((hook && this.found.querySelector(`[data-focus="${hook}"]`)) || this.found.querySelector("select, button"))?.focus();
   }
 
   /** What can be done about the file that was found. */
@@ -176,27 +178,53 @@ export class SourcePart {
     const parts = [];
     if (looked.error) parts.push(h("p", { class: "gw-error", role: "alert", text: looked.error }));
     for (const text of looked.problems ?? []) parts.push(h("p", { class: "gw-error", role: "alert", text }));
-    for (const kind of looked.mends ?? []) {
-      const { label, ways } = MENDS[kind];
-      parts.push(this.choice(looked, kind, label, ways, looked.options[kind] ?? "refuse"));
+    for (const { name, value } of looked.mends ?? []) {
+      const { label, ways } = MENDS[name];
+      parts.push(this.choice(name, label, ways, value));
     }
     if (looked.sheets?.length > 1) {
       const ways = looked.sheets.map((/** @type {string} */ one) => [one, one]);
-      parts.push(this.choice(looked, "sheet", "Sheet", ways, looked.sheet));
+      parts.push(this.choice("sheet", "Sheet", ways, looked.sheet));
     }
     for (const text of looked.notes ?? []) parts.push(h("p", { class: "gw-dim", text }));
+    if (looked.settings?.length) parts.push(this.settingsOf(looked));
     return parts;
   }
 
-  /** @param {any} looked @param {string} name @param {string} label @param {[string, string][]} ways @param {string} now */
-  choice(looked, name, label, ways, now) {
-    const select = h("select", { class: "gw-field", "data-gw": `batch-${name}` }, ways.map(([value, text]) => h("option", { value, text })));
+  /** How the file is read, as it was found and as it can be changed. @param {any} looked */
+  settingsOf(looked) {
+    const fields = looked.settings.map((/** @type {any} */ { name, label, value, choices, other }) => this.choice(name, label, choices, value, other));
+    const refused = looked.refused ? [h("p", { class: "gw-error", role: "alert", text: looked.refused, "data-gw": "batch-refused" })] : [];
+    const fold = h("details", { class: "gw-subfold", open: this.isSettingsOpen || Boolean(looked.error), "data-gw": "batch-read-settings" }, [
+      h("summary", {}, [icon("open"), h("span", { text: "How the file is read" })]),
+      h("div", { class: "gw-bt-fields" }, fields),
+      ...refused,
+    ]);
+    fold.addEventListener("toggle", () => {
+      this.isSettingsOpen = fold.open;
+    });
+    return fold;
+  }
+
+  /** @param {string} name @param {string} label @param {[string, string][]} ways @param {string} now @param {boolean} [other] whether any one character can be typed */
+  choice(name, label, ways, now, other = false) {
+    const select = h("select", { class: "gw-field", "data-gw": `batch-${name}`, "data-focus": name }, ways.map(([value, text]) => h("option", { value, text })));
+    if (other) select.append(h("option", { value: "other…", text: "Another character…" }));
     select.value = now;
-    select.addEventListener("change", () => {
-      this.link.ask("table-read", { options: { ...looked.options, [name]: select.value } }).catch((error) => {
+    const one = h("input", { class: "gw-field", hidden: true, maxlength: "1", "aria-label": `${label}: one character`, placeholder: "One character", autocomplete: "off", "data-lm-suppress-shortcuts": "true", "data-gw": `batch-${name}-other` });
+    const read = (/** @type {string} */ value) => {
+      this.error.textContent = "";
+      this.link.ask("table-read", { options: { [name]: value } }).catch((error) => {
+        select.value = now;
         this.error.textContent = wordsOf(error);
       });
+    };
+    select.addEventListener("change", () => {
+      one.hidden = select.value !== "other…";
+      if (one.hidden) read(select.value);
+      else one.focus();
     });
-    return h("label", { class: "gw-bt-label" }, [h("span", { text: label }), select]);
+    one.addEventListener("input", () => one.value && read(one.value));
+    return h("label", { class: "gw-bt-label" }, [h("span", { text: label }), select, one]);
   }
 }

@@ -6,17 +6,19 @@
  * figures and words (Python).
  */
 
+import { ChartsPart } from "./_batch_charts.js";
+import { titleForm } from "./_batch_earlier.js";
 import { Grid, STATUS_WORDS } from "./_batch_grid.js";
 import { wordsOf } from "./_batch_link.js";
 import { RowPart } from "./_batch_row.js";
 import { copyText } from "./_copy.js";
-import { h, icon, setChildren } from "./_dom.js";
+import { ghostButton, h, icon } from "./_dom.js";
 
 /** @import { Link } from "./_batch_link.js" */
 
-const SEARCH_AFTER_MS = 250;
 const UNDER_WAY = ["running", "paused"];
 const CAN_GO_ON = ["ready", "paused", "stopped", "interrupted", "failed"];
+const AT_ONCE = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const TITLES = /** @type {Record<string, string>} */ ({ ready: "Ready", running: "At work", paused: "Paused", stopped: "Stopped", interrupted: "Interrupted", finished: "Finished", failed: "It could not go on" });
 
 /** @param {number} count */
@@ -28,12 +30,17 @@ export class WorkPart {
     this.link = link;
     this.say = say;
     this.runId = "";
+    this.noun = "rows";
     this.status = "";
     this.tabsKey = "";
     this.labelsKey = "";
-    /** @type {number | undefined} */
-    this.timer = undefined;
+    this.areChartsOld = false;
     this.title = h("h3", { class: "gw-bt-grow", "data-gw": "batch-title" });
+    this.rename = ghostButton("fresh", "Rename this run", { "data-gw": "batch-run-rename" });
+    this.remove = ghostButton("bin", "Delete this run", { "data-gw": "batch-run-delete" });
+    this.heading = h("div", { class: "gw-bt-line" }, [this.title, this.rename, this.remove]);
+    this.rename.addEventListener("click", () => this.askTitle());
+    this.remove.addEventListener("click", () => void this.do("delete", { id: this.runId }));
     this.words = h("p", { "data-gw": "batch-words" });
     this.fill = h("span", { class: "gw-bt-good" });
     this.bad = h("span", { class: "gw-bt-bad" });
@@ -50,10 +57,17 @@ export class WorkPart {
     this.goOn.classList.add("gw-primary");
     this.stop = button("stop", "stop", "Stop");
     this.retry = button("retry", "again", "Retry failed");
+    this.retry.title = this.goOn.title = "Asks the model as it is loaded now, such as with more room than before";
     this.another = h("button", { type: "button", class: "gw-button", text: "New run", "data-gw": "batch-new" });
     this.another.addEventListener("click", () => void this.do("open", { id: null }));
     this.change = button("set-up", "fresh", "Change and run again");
-    this.buttons = h("div", { class: "gw-bt-buttons" }, [this.pause, this.goOn, this.stop, this.retry, this.change, this.another]);
+    this.wanted = 0;
+    this.noteBefore = "";
+    this.atOnce = h("select", { class: "gw-field", "data-gw": "batch-at-once" });
+    this.atOnce.addEventListener("change", () => void this.changeAtOnce(Number(this.atOnce.value)));
+    this.atOnceWords = h("span", { class: "gw-dim", role: "status", "data-gw": "batch-at-once-words" });
+    this.atOnceBox = h("label", { class: "gw-bt-at-once", hidden: true, title: "How many rows the model computes side by side (n_seq_max). More is often quicker, and needs more memory. The model is loaded anew; what it is at is finished first." }, [h("span", { text: "Rows at once" }), this.atOnce, this.atOnceWords]);
+    this.buttons = h("div", { class: "gw-bt-buttons" }, [this.pause, this.goOn, this.stop, this.retry, this.change, this.another, this.atOnceBox]);
 
     this.formats = h("select", { class: "gw-field", "aria-label": "Kind of file", "data-gw": "batch-format" });
     this.download = h("button", { type: "button", class: "gw-button", "data-gw": "batch-download" }, [icon("down"), "Download"]);
@@ -66,10 +80,8 @@ export class WorkPart {
     this.labels = h("div", { class: "gw-bt-labels", "data-gw": "batch-labels" });
     this.tabs = h("div", { class: "gw-bt-chips", role: "group", "aria-label": "Which rows" });
     this.search = h("input", { type: "search", class: "gw-field", placeholder: "Search the rows", "aria-label": "Search the rows", "data-gw": "batch-search", "data-lm-suppress-shortcuts": "true" });
-    this.search.addEventListener("input", () => {
-      clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.grid.change({ words: this.search.value }), SEARCH_AFTER_MS);
-    });
+    // At once: while the grid waits for an answer it asks for the latest words only.
+    this.search.addEventListener("input", () => this.grid.change({ words: this.search.value }));
     this.unsure = h("button", { type: "button", class: "gw-bt-chip", "aria-pressed": "false", text: "Least certain first", "data-gw": "batch-unsure" });
     this.unsure.addEventListener("click", () => {
       const isOn = this.grid.query.sort === "certainty" && !this.grid.query.descending;
@@ -83,13 +95,15 @@ export class WorkPart {
     });
     this.grid = new Grid(link, (number) => void this.row.open(number), signal);
     this.grid.told = (total) => this.showFound(total);
+    this.charts = new ChartsPart(link, signal, () => this.grid.query.where, (column, value) => this.filter(column, value), (views) => this.showLabels(views));
     this.root = h("section", { class: "gw-bt-part", "aria-label": "Run", "data-gw": "batch-run", hidden: true }, [
-      h("div", { class: "gw-bt-line" }, [this.title]),
+      this.heading,
       this.words,
       this.bar,
       this.figures,
       this.error,
       this.buttons,
+      this.charts.root,
       this.labels,
       h("div", { class: "gw-bt-tools" }, [this.tabs, this.unsure, this.search]),
       this.found,
@@ -100,11 +114,12 @@ export class WorkPart {
     ]);
   }
 
-  /** @param {any} run @param {any} progress @param {any[]} labels @param {number} version @param {string} busy */
-  show(run, progress, labels, version, busy) {
+  /** @param {any} run @param {any} progress @param {number} version @param {string} busy */
+  show(run, progress, version, busy) {
     this.root.hidden = !run;
     if (!run) {
       this.runId = "";
+      this.charts.show("", -1);
       this.row.close();
       return;
     }
@@ -115,8 +130,12 @@ export class WorkPart {
       this.search.value = "";
       this.saved.textContent = this.error.textContent = "";
       this.codeText.hidden = true;
+      this.wanted = 0;
+      this.heading.replaceChildren(this.title, this.rename, this.remove);
       this.tabsKey = this.labelsKey = "";
     }
+    this.noun = run.noun;
+    this.progress = progress;
     const status = run.status;
     if (status !== this.status) {
       this.status = status;
@@ -130,7 +149,7 @@ export class WorkPart {
     const percent = Math.floor(progress.fraction * 100);
     this.bar.setAttribute("aria-valuenow", String(percent));
     const ended = progress.total - progress.waiting;
-    const figures = [`${told(ended)} of ${told(progress.total)}`, progress.failed ? `${told(progress.failed)} failed` : "", progress.skipped ? `${told(progress.skipped)} left out` : "", progress.speed, progress.left, progress.elapsed && !progress.left ? `after ${progress.elapsed}` : "", progress.note].filter(Boolean).join(" · ");
+    const figures = [`${told(ended)} of ${told(progress.total)}${run.noun === "rows" ? "" : ` ${run.noun}`}`, progress.failed ? `${told(progress.failed)} failed` : "", progress.skipped ? `${told(progress.skipped)} left out` : "", progress.speed, progress.left, progress.elapsed && !progress.left ? `after ${progress.elapsed}` : "", progress.note].filter(Boolean).join(" · ");
     this.figures.textContent = figures;
     this.bar.setAttribute("aria-valuetext", figures);
     const isUnderWay = UNDER_WAY.includes(status);
@@ -146,15 +165,53 @@ export class WorkPart {
     if (hadFocus && !this.buttons.contains(document.activeElement)) this.focusButton();
     else if (hadFocus && /** @type {HTMLElement} */ (document.activeElement).hidden) this.focusButton();
     this.download.disabled = this.formats.disabled = isBusy;
+    this.showAtOnce(run.canChange && isUnderWay ? progress : undefined, isBusy);
     this.row.allow(!isUnderWay && !isBusy, isUnderWay ? "Wait for the end of the run, or stop it; then ask this row again." : "");
     this.grid.setColumns(run.columns);
     this.unsure.hidden = !run.columns.hasCertainty;
     this.showTabs(progress);
-    this.showLabels(labels);
+    this.charts.show(run.id, version);
     if (version !== this.grid.version) {
       this.grid.refresh(version);
       this.row.refresh();
     }
+  }
+
+  /** How many rows are asked at once, if that can be changed now. @param {any} progress @param {boolean} isBusy */
+  showAtOnce(progress, isBusy) {
+    const now = progress?.numAtOnce;
+    this.atOnceBox.hidden = !now;
+    if (!now) return;
+    if (this.wanted === now) this.wanted = 0;
+    if (this.wanted && progress.note && progress.note !== this.noteBefore) this.wanted = 0; // it says why not
+    const listed = [...new Set([...AT_ONCE, now])].sort((a, b) => a - b);
+    if (this.atOnce.options.length !== listed.length) this.atOnce.replaceChildren(...listed.map((one) => h("option", { value: String(one), text: String(one) })));
+    if (document.activeElement !== this.atOnce || !this.wanted) this.atOnce.value = String(this.wanted || now);
+    this.atOnce.disabled = isBusy || this.wanted > 0;
+    const words = this.wanted ? `Loading the model for ${this.wanted} rows at once…` : "";
+    if (this.atOnceWords.textContent !== words) this.atOnceWords.textContent = words;
+  }
+
+  /** @param {number} num */
+  async changeAtOnce(num) {
+    this.wanted = num;
+    this.noteBefore = this.progress?.note;
+    this.error.textContent = "";
+    try {
+      await this.link.ask("change", { numAtOnce: num });
+    } catch (error) {
+      this.wanted = 0;
+      this.error.textContent = wordsOf(error);
+    }
+  }
+
+  askTitle() {
+    const id = this.runId;
+    const form = titleForm(this.title.textContent ?? "", (title) => this.link.ask("rename", { id, title }), () => {
+      this.heading.replaceChildren(this.title, this.rename, this.remove);
+      this.rename.focus();
+    });
+    this.heading.replaceChildren(form);
   }
 
   focusButton() {
@@ -187,7 +244,6 @@ export class WorkPart {
       chips.push(chip);
     }
     this.tabs.replaceChildren(...chips);
-    this.progress = progress;
     if (hadFocus !== undefined) /** @type {HTMLElement | null} */ (this.tabs.querySelector(`[data-value="${hadFocus}"]`))?.focus();
   }
 
@@ -199,40 +255,45 @@ export class WorkPart {
     this.grid.change({ where });
     this.tabsKey = this.labelsKey = "";
     this.showTabs(this.progress);
-    this.showLabels(this.lastLabels ?? []);
+    this.showLabels(this.charts.views);
+    this.areChartsOld = true; // they take a while, and the rows come first
   }
 
-  /** @param {any[]} labels */
-  showLabels(labels) {
-    this.lastLabels = labels;
+  /** Each label with how many rows have it, to choose rows by. @param {any[]} views of the charts */
+  showLabels(views) {
+    const labels = views.filter((one) => one.kind === "labels");
     const key = JSON.stringify([labels, this.grid.query.where]);
     if (key === this.labelsKey) return;
     this.labelsKey = key;
     const hadFocus = this.labels.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement).dataset.key : undefined;
-    const parts = labels.filter((one) => one.bars.length).map(({ column, bars, more }) => {
-      const most = Math.max(...bars.map((/** @type {any} */ bar) => bar.count));
-      const lines = bars.map((/** @type {any} */ { value, text, count }) => {
+    const parts = labels.map(({ column, names, values, series, left }) => {
+      const chips = names.map((/** @type {string} */ text, /** @type {number} */ i) => {
+        const value = values[i];
         const isOn = this.grid.query.where[column] === value;
-        const bar = h("button", { type: "button", class: "gw-bt-bar", "aria-pressed": String(isOn), title: isOn ? "Show all values again" : `Show the rows with “${text}”`, "data-gw": "batch-label", "data-key": `${column}:${text}`, "data-name": text }, [
-          h("span", { class: "gw-bt-barname", text }),
-          h("span", { class: "gw-bt-track" }, [h("span", { class: "gw-bt-fill", style: `width: ${(100 * count) / most}%` })]),
-          h("span", { class: "gw-bt-num", text: told(count) }),
+        const count = series.reduce((/** @type {number} */ sum, /** @type {any} */ { counts }) => sum + counts[i], 0);
+        const chip = h("button", { type: "button", class: "gw-bt-chip", "aria-pressed": String(isOn), title: isOn ? "Show all values again" : `Show the rows with “${text}”`, "data-gw": "batch-label", "data-key": `${column}:${text}`, "data-name": text }, [
+          h("span", { class: "gw-bt-cut", text }),
+          h("span", { class: "gw-dim gw-bt-num", text: told(count) }),
         ]);
-        bar.addEventListener("click", () => this.filter(column, isOn ? undefined : value));
-        return bar;
+        chip.addEventListener("click", () => this.filter(column, isOn ? undefined : value));
+        return chip;
       });
-      if (more) lines.push(h("p", { class: "gw-dim", text: `and ${more} other values` }));
-      return h("div", { class: "gw-bt-label-block" }, [h("h4", { text: column }), ...lines]);
+      if (left[0]) chips.push(h("span", { class: "gw-dim", text: `and ${told(left[0])} other values` }));
+      return h("div", { class: "gw-bt-chips", role: "group", "aria-label": `Rows by ${column}` }, [h("span", { class: "gw-dim", text: column }), ...chips]);
     });
-    setChildren(this.labels, parts);
+    this.labels.replaceChildren(...parts);
     if (hadFocus !== undefined) /** @type {HTMLElement | null} */ (this.labels.querySelector(`[data-key="${CSS.escape(hadFocus)}"]`))?.focus();
   }
 
   /** @param {number} total */
   showFound(total) {
+    if (this.areChartsOld) {
+      this.areChartsOld = false;
+      requestAnimationFrame(() => setTimeout(() => this.charts.draw()));
+    }
     const { status, words, where, sort } = this.grid.query;
     const isChosen = status || words || Object.keys(where).length;
-    const text = isChosen ? `${told(total)} row${total === 1 ? "" : "s"} found` : "";
+    const text = isChosen ? `${told(total)} ${total === 1 ? this.noun.slice(0, -1) : this.noun} found` : "";
     if (this.found.textContent !== text) this.found.textContent = text;
     this.unsure.setAttribute("aria-pressed", String(sort === "certainty" && !this.grid.query.descending));
   }

@@ -6,6 +6,7 @@
  * listener and timer ends with the view. Leaves to others: its parts (_batch_*.js).
  */
 
+import { EarlierPart } from "./_batch_earlier.js";
 import { FormPart } from "./_batch_form.js";
 import { Link, wordsOf } from "./_batch_link.js";
 import { SourcePart } from "./_batch_source.js";
@@ -14,8 +15,6 @@ import { Heartbeat, newMid } from "./_connection.js";
 import { h, icon } from "./_dom.js";
 
 /** @import { BatchModel } from "./_batch_link.js" */
-
-const RUN_WORDS = /** @type {Record<string, string>} */ ({ ready: "not started", running: "at work", paused: "paused", stopped: "stopped", interrupted: "interrupted", finished: "finished", failed: "could not go on" });
 
 /** The check before a run, and its start. */
 class CheckPart {
@@ -73,49 +72,6 @@ class CheckPart {
   }
 }
 
-/** Runs of before. */
-class EarlierPart {
-  /** @param {Link} link */
-  constructor(link) {
-    this.link = link;
-    this.key = "";
-    this.count = h("span", { class: "gw-dim" });
-    this.list = h("ul", { class: "gw-bt-earlier", role: "list" });
-    this.error = h("p", { class: "gw-error", role: "alert" });
-    this.root = h("details", { class: "gw-fold", "data-gw": "batch-earlier" }, [
-      h("summary", {}, [icon("open"), h("span", { text: "Earlier runs" }), this.count]),
-      h("div", { class: "gw-fold-body" }, [this.error, this.list]),
-    ]);
-    this.root.addEventListener("toggle", () => {
-      if (this.root.open) link.tell("earlier");
-    });
-  }
-
-  /** @param {any[]} earlier @param {string} current */
-  show(earlier, current) {
-    const key = JSON.stringify([earlier, current]);
-    if (key === this.key) return;
-    this.key = key;
-    const others = earlier.filter((one) => one.id !== current);
-    this.count.textContent = others.length ? ` ${others.length}` : "";
-    const lines = others.map((one) => {
-      const open = h("button", { type: "button", class: "gw-bt-open", "data-gw": "batch-open", "data-id": one.id }, [
-        h("span", { class: "gw-bt-grow gw-bt-cut", text: one.title }),
-        h("span", { class: "gw-dim gw-bt-num", text: `${one.done.toLocaleString("en")} of ${one.total.toLocaleString("en")}, ${RUN_WORDS[one.status] ?? one.status}, ${one.when}` }),
-      ]);
-      open.addEventListener("click", () => {
-        this.error.textContent = "";
-        this.link.ask("open", { id: one.id }).catch((error) => {
-          this.error.textContent = wordsOf(error);
-        });
-      });
-      return h("li", {}, [open]);
-    });
-    if (!lines.length) lines.push(h("li", { class: "gw-dim", text: "None yet. Each run is kept here, with its rows." }));
-    this.list.replaceChildren(...lines);
-  }
-}
-
 class BatchView {
   /** @param {BatchModel} model @param {HTMLElement} el @param {AbortSignal} signal */
   constructor(model, el, signal) {
@@ -137,7 +93,6 @@ class BatchView {
     this.work = new WorkPart(this.link, (text) => this.say(text), signal);
     this.earlier = new EarlierPart(this.link);
     this.setUp = h("div", { "data-gw": "batch-setup", hidden: true }, [this.source.root, this.form.root, this.check.root]);
-    this.earlierBox = h("div", { class: "gw-bt-part", hidden: true }, [this.earlier.root]);
     this.root = h("section", { class: "gw-batch", "aria-label": "Ask about every row of a table", "data-gw": "batch" }, [
       this.bar,
       h("div", { class: "gw-bt-top" }, [h("h2", { text: "Ask about every row" })]),
@@ -145,7 +100,7 @@ class BatchView {
       this.loading,
       this.setUp,
       this.work.root,
-      this.earlierBox,
+      this.earlier.root,
       this.live,
     ]);
     this.root.addEventListener("keydown", (event) => {
@@ -188,7 +143,7 @@ class BatchView {
     const { state } = this;
     const hasRun = Boolean(state.run);
     this.loading.hidden = true;
-    this.earlierBox.hidden = false;
+    this.earlier.root.hidden = false;
     const hadFocus = this.root.contains(document.activeElement);
     this.setUp.hidden = hasRun;
     this.notice.hidden = !state.notice;
@@ -202,12 +157,13 @@ class BatchView {
       this.form.showTable(state.table);
       this.form.showDraft(state.draft, isFirst);
       this.form.showJudged(state.judged);
+      this.form.models.show(state.models, state.model.name);
       this.form.showPreview(state.preview, state.model.name);
       this.source.show(state.table, state.busy);
       this.check.show(state);
     }
     this.work.showFormats(state.formats);
-    this.work.show(state.run, state.progress, state.labels, state.version, state.busy);
+    this.work.show(state.run, state.progress, state.version, state.busy);
     this.earlier.show(state.earlier, state.run?.id ?? "");
     // What had the focus may be hidden now: it goes to what came in its place.
     if (hadFocus && (!this.root.contains(document.activeElement) || /** @type {HTMLElement} */ (document.activeElement).closest("[hidden]"))) {
