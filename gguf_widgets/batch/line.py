@@ -1,9 +1,11 @@
 """The questions that wait for one model, and which of them has killed its process.
 
-Promises: a question whose answer was lost with the model's process is asked again; those that were
-in it twice are asked one at a time from then on, and one that is alone when the process dies, twice
+Promises: a question whose answer was lost with the model's process is asked again; one that was in
+it twice has a place to itself from then on, and one that is alone when the process dies, twice
 over, is out. So the one that kills it is found, after four deaths at most, and whoever was only
-near is answered, also where somebody else kills processes. Leaves to others: sending, the answers.
+near is answered, also where somebody else kills processes or switches machines off. Where there are
+several places, one of them is kept free for that, and the others go on. Leaves to others: sending,
+the answers.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Line:
         self._alone: deque[Question] = deque()
         self._alone_deaths: Counter[int] = Counter()
         self._tried: Counter[int] = Counter()
-        self._is_alone = False  # the one that the model is at
+        self._is_alone_at: set[str] = set()  # places with one that must be by itself
+        self._emptied = ""  # the place that is given nothing more, to be free for such a one
 
     @property
     def done(self) -> bool:
@@ -53,25 +56,33 @@ class Line:
         """Return how often a question has been asked."""
         return self._tried[number]
 
-    def next(self, num_flying: int) -> Question | Known | None:
-        """Return what is to be asked next; None if nothing can be just now.
+    def next(self, place: str, num_flying: int) -> Question | Known | None:
+        """Return what is to be asked next at a place; None if nothing can be just now.
 
         Parameters
         ----------
+        place : str
+            Its name.
         num_flying : int
-            How many the model is at.
+            How many that place is at.
         """
-        item = self._take(num_flying)
+        item = self._take(place, num_flying)
         if isinstance(item, Question):
             self._tried[item.number] += 1
         return item
 
-    def _take(self, num_flying: int) -> Question | Known | None:
-        if num_flying and (self._is_alone or self._alone):
+    def _take(self, place: str, num_flying: int) -> Question | Known | None:
+        if num_flying and place in self._is_alone_at:
             return None
-        self._is_alone = bool(self._alone)
+        self._is_alone_at.discard(place)
         if self._alone:
-            return self._alone.popleft()
+            if not num_flying:
+                self._is_alone_at.add(place)
+                self._emptied = ""
+                return self._alone.popleft()
+            self._emptied = self._emptied or place
+            if self._emptied == place:
+                return None
         if self._again:
             return self._again.popleft()
         if self._source is None:
@@ -81,21 +92,23 @@ class Line:
             self._source = None
         elif isinstance(item, Question) and self._deaths[item.number] >= _SUSPECT:
             self._alone.append(item)  # known from an earlier session
-            return self._take(num_flying)
+            return self._take(place, num_flying)
         return item
 
     def put_back(self, question: Question) -> None:
         """Ask it again before others; it was not the model's fault, nor its own."""
         self._tried[question.number] -= 1
-        self._again.appendleft(question)
+        is_suspect = self._deaths[question.number] >= _SUSPECT
+        (self._alone if is_suspect else self._again).appendleft(question)
 
-    def died(self, questions: Iterable[Question]) -> list[Question]:
-        """Take back the questions that the model's process died with; return those that are out."""
+    def died(self, questions: Iterable[Question], place: str) -> list[Question]:
+        """Take back the questions that a place's process died with; return those that are out."""
+        is_alone = place in self._is_alone_at
         out = []
         for question in questions:
             number = question.number
             self._deaths[number] += 1
-            self._alone_deaths[number] += self._is_alone
+            self._alone_deaths[number] += is_alone
             if self._alone_deaths[number] >= _PROOF:
                 out.append(question)
             elif self._deaths[number] >= _SUSPECT:
@@ -103,3 +116,10 @@ class Line:
             else:
                 self._again.append(question)
         return out
+
+    def keep_to(self, places: Iterable[str]) -> None:
+        """Forget what concerns places that are not among these."""
+        there = set(places)
+        self._is_alone_at &= there
+        if self._emptied not in there:
+            self._emptied = ""

@@ -6,10 +6,14 @@ asked; the table is in the store before the first one is. Leaves to others: the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gguf_widgets.batch.cluster import Cluster
 from gguf_widgets.batch.frame import check_names
+from gguf_widgets.batch.images import ImageColumns
 from gguf_widgets.batch.missing import MissingCount
 from gguf_widgets.batch.run import BatchRun
 from gguf_widgets.batch.show import Shown
@@ -66,7 +70,15 @@ class BatchProcessor:
         self._store = store if store is not None else default_store()
         self._manager = manager if manager is not None else default_manager()
 
-    def run(self, table: Any, prompt: Any, *, progress: bool | None = None, **how: Any) -> BatchRun:
+    def run(
+        self,
+        table: Any,
+        prompt: Any,
+        *,
+        progress: bool | None = None,
+        executor: Any = None,
+        **how: Any,
+    ) -> BatchRun:
         """Do what `start` does and wait for the end; an interrupt stops the run.
 
         Parameters
@@ -74,11 +86,20 @@ class BatchProcessor:
         progress : bool, optional
             Show how far it is: in a notebook, and in a terminal. Default: where somebody can see
             it.
+        executor : dask.distributed.Client or Cluster, optional
+            As for `start`.
         """
-        run = self.prepare(table, prompt, **how)
-        return wait_shown(run.start(), progress)
+        return wait_shown(self.start(table, prompt, executor=executor, **how), progress)
 
-    def start(self, table: Any, prompt: Any, *, own_process: bool = False, **how: Any) -> BatchRun:
+    def start(
+        self,
+        table: Any,
+        prompt: Any,
+        *,
+        own_process: bool = False,
+        executor: Any = None,
+        **how: Any,
+    ) -> BatchRun:
         """Begin a run in the background and return it at once; see `prepare`.
 
         Parameters
@@ -86,8 +107,13 @@ class BatchProcessor:
         own_process : bool, default False
             Have a process of its own carry it out: it goes on when this one ends, and can be
             watched, paused and stopped from any other.
+        executor : dask.distributed.Client or Cluster, optional
+            Have the machines of a cluster answer, each with a model process of its own; see
+            `batch.cluster`. This process asks them, and alone writes the store.
         """
-        return self.prepare(table, prompt, **how).start(own_process=own_process)
+        cluster = Cluster.of(executor, own_process=own_process)  # refused before the table is kept
+        run = self.prepare(table, prompt, **how)
+        return run.start(own_process=own_process, executor=cluster)
 
     def prepare(
         self,
@@ -100,6 +126,7 @@ class BatchProcessor:
         missing: Any = "refuse",
         syntax: str = "auto",
         title: str = "",
+        images: Any = None,
         **sampling: Any,
     ) -> BatchRun:
         """Make a run that has not begun: everything is checked, and the table is in the store.
@@ -121,6 +148,11 @@ class BatchProcessor:
             What is done about values that are missing (None, NaN) in columns that the prompt uses.
         syntax : {"auto", "format", "jinja"}
         title : str
+        images : str or list of str, optional
+            Columns that hold images, for models that see them: file names, bytes or Pillow's. An
+            image goes where the prompt names its column, ``{photo}``, else before the prompt's
+            text. A file that is named without a folder is beside the table's file, or where Python
+            is.
         **sampling
             Fields of `SamplingSettings`; the temperature is 0 unless told.
 
@@ -140,6 +172,7 @@ class BatchProcessor:
             n=n,
             syntax=syntax,
             sampling=sampling,
+            images=ImageColumns.parse(images, folder=folder_of(table)),
         )
         given = Table.of(table)
         spec.check(given.names)
@@ -172,6 +205,8 @@ class BatchProcessor:
     def _made(self, given: Table, spec: Spec, title: str) -> BatchRun:
         """Put a run and its table into the store."""
         for model in self._models:
+            if spec.images.columns and not model.sees_images:
+                raise no_sight(model)
             for one in spec.prompts:
                 one.output.check_with(model)
         runs = BatchRuns(self._store)
@@ -197,6 +232,7 @@ def resume(
     progress: bool | None = None,
     wait: bool = True,
     own_process: bool = False,
+    executor: Any = None,
     store: Store | None = None,
     manager: ModelManager | None = None,
 ) -> BatchRun:
@@ -212,6 +248,9 @@ def resume(
         Wait for the end; else it is carried out in the background.
     own_process : bool, default False
         As for `BatchProcessor.start`; to wait, and to stop waiting, does not matter to it.
+    executor : dask.distributed.Client or Cluster, optional
+        As for `BatchProcessor.start`, also for a run that was begun on one machine. Default: this
+        machine, wherever it was before.
 
     Raises
     ------
@@ -223,7 +262,7 @@ def resume(
     own = store if store is not None else default_store()
     found = BatchRuns(own).find(run_id)
     run = BatchRun(found.id, own, manager if manager is not None else default_manager())
-    run.start(own_process=own_process)
+    run.start(own_process=own_process, executor=executor)
     return wait_shown(run, progress) if wait else run
 
 
@@ -252,6 +291,21 @@ def _checked(table: Table, spec: Spec) -> Iterator[str]:
             count.add(number, row_of(table.names, data))
         yield data
     count.check(spec.missing)
+
+
+def folder_of(table: Any) -> Path | None:
+    """Return the folder of a table's file, or None if it is not from one."""
+    return Path(table).absolute().parent if isinstance(table, str | os.PathLike) else None
+
+
+def no_sight(model: Model) -> InvalidValueError:
+    """Return the error that a model cannot be shown images."""
+    return InvalidValueError(
+        f'images= needs a model that sees, and "{model.name}" is loaded without a projector (a '
+        "file with mmproj in its name, which comes with models that see). Load it with "
+        "load(..., mmproj=PATH), or choose another model.",
+        problem="no_mmproj",
+    )
 
 
 def _title_of(spec: Spec) -> str:

@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from pathlib import Path
 from typing import Any, Final, Self
 
+from gguf_widgets.batch.cluster import Cluster
 from gguf_widgets.batch.frame import result_frame
+from gguf_widgets.batch.places import LocalPlaces, Places
 from gguf_widgets.batch.preflight import Preflight
 from gguf_widgets.batch.progress import Progress
 from gguf_widgets.batch.row_stream import RowStream, row_as_dict
 from gguf_widgets.batch.runner import Runner
+from gguf_widgets.batch.saving import save_run
 from gguf_widgets.batch.spec import Spec
 from gguf_widgets.batch.steering import IN_HAND, Onlooker, check_end, progress_of
 from gguf_widgets.batch.table_rows import decoded
 from gguf_widgets.batch.trial import try_out
+from gguf_widgets.batch.waiting import late, wait_for_runner, wait_until_not
 from gguf_widgets.batch.work import Work
 from gguf_widgets.core.errors import BatchError
 from gguf_widgets.core.manager import ModelManager
@@ -43,7 +48,6 @@ from gguf_widgets.core.types import LoadSettings
 
 __all__ = ["BatchRun"]
 
-_SLICE_S: Final = 0.2  # so that an interrupt gets through on every system
 _STOP_S: Final = 30.0
 
 
@@ -85,6 +89,7 @@ class BatchRun:
         self._observers: list[Callable[[BatchRun], None]] = []
         self._listeners: list[Callable[[Sequence[Outcome]], None]] = []
         self._own_process = False
+        self._cluster: Cluster | None = None
         self._onlooker = Onlooker(lambda: self._is_elsewhere, self._look_on)
 
     # -- how it stands ----------------------------------------------------------------------------
@@ -187,7 +192,7 @@ class BatchRun:
 
     # -- carrying it out --------------------------------------------------------------------------
 
-    def start(self, *, own_process: bool | None = None) -> Self:
+    def start(self, *, own_process: bool | None = None, executor: Any = None) -> Self:
         """Begin, or go on with what is missing, in the background; return at once.
 
         Parameters
@@ -195,14 +200,23 @@ class BatchRun:
         own_process : bool, optional
             Have a process of its own carry it out, which outlives this one; see `process`. Default:
             as the last time, at first not.
+        executor : dask.distributed.Client or Cluster, optional
+            Have the machines of a cluster answer; see `cluster`. This process asks them, and alone
+            writes what comes of it. Default: as the last time, at first this machine.
 
         Raises
         ------
+        InvalidValueError
+            `executor` is something else, or comes with `own_process`.
         BatchError
             Another process is at it; the model's file is gone or is another one.
         """
+        cluster = Cluster.of(executor, own_process=bool(own_process))
+        if cluster is not None:
+            self._cluster, self._own_process = cluster, False
         if own_process is not None:
             self._own_process = own_process
+            self._cluster = None if own_process else self._cluster
         if self._own_process:
             return self._start_elsewhere()
         with self._lock:
@@ -215,7 +229,7 @@ class BatchRun:
                 self._work(),
                 on_ended=self._on_ended,
                 on_change=self._on_change,
-                loaded_with=self._loaded_with,
+                places_with=self._places_with,
             )
             try:
                 self._runner.start()
@@ -245,7 +259,7 @@ class BatchRun:
             self._runs.ask(self.id, RunWish.PAUSE)
 
     def resume(self) -> Self:
-        """Go on after a pause, a stop, a failure or an interruption."""
+        """Go on after a pause, a stop, a failure or an interruption, where it was begun."""
         runner = self._runner
         if runner is not None and not runner.ended.is_set():
             runner.resume()
@@ -268,7 +282,7 @@ class BatchRun:
         elif self._is_elsewhere:
             with contextlib.suppress(BatchError):  # it has ended in this very moment
                 self._runs.ask(self.id, RunWish.STOP)
-                self._until_ended(timeout_s)
+                wait_until_not(lambda: self._is_elsewhere, timeout_s)
 
     def wait(self, timeout_s: float | None = None) -> Self:
         """Wait until it has ended.
@@ -288,43 +302,24 @@ class BatchRun:
             return self._wait_elsewhere(timeout_s)
         if runner is None:
             return self
-        left = timeout_s
-        try:
-            while not runner.ended.wait(_SLICE_S if left is None else min(_SLICE_S, left)):
-                if left is not None:
-                    left -= _SLICE_S
-                    if left <= 0:
-                        raise _late(timeout_s)
-        except KeyboardInterrupt:
-            self.stop()
-            raise
-        if runner.error is not None:
-            raise runner.error
+        wait_for_runner(runner, timeout_s, self.stop)
         return self
 
     def _wait_elsewhere(self, timeout_s: float | None) -> Self:
         """Wait while another process is at it; what it says of the end is said here."""
         if not self._is_elsewhere and not self._own_process:
             return self  # nobody is at it
-        if not self._until_ended(timeout_s):
-            raise _late(timeout_s)
+        if not wait_until_not(lambda: self._is_elsewhere, timeout_s):
+            raise late(timeout_s)
         check_end(self._record)
         return self
 
-    def _until_ended(self, timeout_s: float | None) -> bool:
-        end = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._is_elsewhere:
-            if end is not None and time.monotonic() >= end:
-                return False
-            time.sleep(_SLICE_S)
-        return True
-
-    def retry_failed(self, *, own_process: bool | None = None) -> Self:
+    def retry_failed(self, *, own_process: bool | None = None, executor: Any = None) -> Self:
         """Ask the rows again that failed; return at once.
 
         Parameters
         ----------
-        own_process : bool, optional
+        own_process, executor : optional
             As for `start`.
 
         Raises
@@ -333,14 +328,30 @@ class BatchRun:
             The run is being carried out.
         """
         self._refuse_while_running()
+        Cluster.of(executor, own_process=bool(own_process))  # refused before anything is forgotten
         self._tasks.forget(TaskStatus.FAILED)
-        return self.start(own_process=own_process)
+        return self.start(own_process=own_process, executor=executor)
 
     def retry(self, numbers: Sequence[int]) -> Self:
         """Ask these tasks again, whatever came of them; return at once."""
         self._refuse_while_running()
         self._tasks.forget(numbers)
         return self.start()
+
+    def use_model(self, model: Model) -> None:
+        """Ask this one from now on: the run's own model, loaded with other settings.
+
+        A row that did not fit can be asked again so, once the model is loaded with more room.
+
+        Raises
+        ------
+        BatchError
+            The run is being carried out, or its answers cannot be this model's.
+        """
+        self._refuse_while_running()
+        self.spec = self.spec.with_model(model)
+        self._runs.set_spec(self.id, self.spec.to_dict())
+        self._models = [model]
 
     def edit(self, number: int, values: dict[str, Any] | None) -> None:
         """Put other values in place of what the model gave; None takes that back.
@@ -390,13 +401,20 @@ class BatchRun:
         if self._is_elsewhere:
             self._runs.ask(self.id, RunWish.CHANGE, settings)
             return
-        self._here().use(self._loaded_with(settings))
+        self._here().use(self._places_with(settings))
 
-    def _loaded_with(self, settings: dict[str, Any]) -> Model:
+    def _places_with(self, settings: dict[str, Any]) -> Places:
+        """Return the model, loaded with other settings."""
+        if self._cluster is not None:
+            raise BatchError(
+                "The settings of a model on a cluster cannot be changed on the way. Stop the run, "
+                "and resume it with executor=Cluster(client, settings={...}).",
+                id=self.id,
+            )
         reference = self.spec.models[0]
         model = self._manager.load(reference.path, **{**reference.settings, **settings})
         self._models = [model]
-        return model
+        return LocalPlaces(model)
 
     # -- the result -------------------------------------------------------------------------------
 
@@ -408,6 +426,25 @@ class BatchRun:
         pandas.DataFrame
         """
         return result_frame(self._record, self.spec, self._tasks)
+
+    def save(self, path: str | os.PathLike[str], **how: Any) -> Path:
+        """Write the result to a file, as far as it has come, and return its path.
+
+        Only some rows are in memory at a time. The ending says the format; OpenAI's requests have
+        their results in OpenAI's layout in ``.jsonl``.
+
+        Parameters
+        ----------
+        path : str or path-like
+        **how
+            As for `files.write`.
+
+        Raises
+        ------
+        TableFileError, InvalidValueError
+            It cannot be written; what was there before is untouched.
+        """
+        return save_run(path, self._record, self.spec, self._tasks, **how).path
 
     async def rows(self) -> AsyncIterator[dict[str, Any]]:
         """Yield each row as it ends, as a dict: the table's columns, the new ones, and its number.
@@ -434,7 +471,15 @@ class BatchRun:
         return row_as_dict(self._record, self.spec, self._tasks, number)
 
     def _work(self) -> Work:
-        return Work(self.id, self._store, self.spec, self._names, self._manager, self._models)
+        return Work(
+            self.id,
+            self._store,
+            self.spec,
+            self._names,
+            self._manager,
+            self._models,
+            self._cluster,
+        )
 
     def _here(self) -> Runner:
         runner = self._runner
@@ -465,10 +510,6 @@ class BatchRun:
 
     def __repr__(self) -> str:
         return f"<BatchRun {self.id[:8]}: {self.progress}>"
-
-
-def _late(timeout_s: float | None) -> TimeoutError:
-    return TimeoutError(f"The run has not ended in {timeout_s:g} s; it goes on.")
 
 
 def _without(items: list[Any], item: Any) -> None:

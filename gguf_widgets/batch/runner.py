@@ -1,25 +1,30 @@
 """Carries out a run: one thread asks, receives and keeps.
 
-Promises: the model always has enough to do, and no more than that is on its way; every answer is in
-the store before it is told of; a row that fails does not stop the run, and what would fail every
-row does; a model's process that dies is started again and what was in it asked again (`line`); a
-store that cannot be written to pauses the run and loses nothing; `pause` and `stop` work at any
-moment, `stop` within seconds, also from other processes (`steering`). Leaves to others: what is
-asked (`questions`), which model (whoever makes it), what a person sees (`run`).
+Promises: the model always has enough to do, and no more than that is on its way; where there are
+several places, each gets its share; every answer is in the store before it is told of, and nobody
+else writes there; a row that fails does not stop the run, and what would fail every row does; a
+model's process that dies is started again and what was in it asked again (`line`); a store that
+cannot be written to pauses the run and loses nothing; `pause` and `stop` work at any moment, `stop`
+within seconds, also from other processes (`steering`). Leaves to others: what is asked
+(`questions`, `alike`), where (`places`), which model (whoever makes it), what a person sees
+(`run`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
+from gguf_widgets.batch.alike import Alike
+from gguf_widgets.batch.flights import Flights
+from gguf_widgets.batch.keeping import Keeping
 from gguf_widgets.batch.line import Line
-from gguf_widgets.batch.outcomes import copy_of, failure_of, outcome_of
+from gguf_widgets.batch.outcomes import failure_of, outcome_of
+from gguf_widgets.batch.places import GivenBack, Place, Places
 from gguf_widgets.batch.progress import Meter, Progress
 from gguf_widgets.batch.question import Known, Question
 from gguf_widgets.batch.steering import steer
@@ -42,11 +47,9 @@ from gguf_widgets.core.errors import (
     WorkerStartError,
     to_wire,
 )
-from gguf_widgets.core.model import Model
-from gguf_widgets.core.model_submit import Submitted
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.batch_tasks import RunTasks
-from gguf_widgets.core.store.batch_types import Counts, Outcome, RunStatus, TaskStatus
+from gguf_widgets.core.store.batch_types import Outcome, RunStatus, TaskStatus
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.core.types import FinishReason, Reply
 
@@ -65,15 +68,14 @@ _STOPS_ALL: Final = (
     UnsupportedByModelError,
     UnsupportedSchemaError,
 )
+_OF_ONE: Final = "no_mmproj"  # but for this problem: a request with an image, the others without
 _ALL_FAIL: Final = 20  # so many failures before anything went well are no accident
 _MOST_FAILED_STARTS: Final = 5  # of the model's process, one after another
 _START_AGAIN_S: Final = 1.0
-_LOOK_S: Final = 0.5
 _STORE_AGAIN_S: Final = 2.0
-_PASSES: Final = ("full", "locked", "disk")  # what a person, or time, can put right
 _STOP_S: Final = 15.0
 _TELL_S: Final = 0.1
-_MOST_AT_ONCE: Final = 512
+_MOST_KNOWN: Final = 512  # that are saved at once
 
 # The runs that this process carries out: the store tells only processes apart.
 _AT_IT: Final[set[str]] = set()
@@ -89,8 +91,14 @@ class Plan(Protocol):
     def is_done(self, number: int) -> bool:
         """Say whether all tasks of a model have ended."""
 
-    def model(self, number: int) -> Model:
-        """Return a model, loaded."""
+    def places(
+        self, number: int, on_change: Callable[[], None], is_stopped: Callable[[], bool]
+    ) -> Places:
+        """Return where a model is asked.
+
+        `on_change` is called, in any thread, when there are others than before; `is_stopped` says
+        whether nobody waits any more.
+        """
 
     def questions(self, number: int) -> Iterable[Question | Known]:
         """Return what has not ended of a model's tasks, in the order to ask them."""
@@ -98,10 +106,6 @@ class Plan(Protocol):
 
 class _Stopped(Exception):  # noqa: N818 - no error: a person's wish
     """The run was asked to stop."""
-
-
-class _Wake:
-    """Put among the answers to have the thread look around."""
 
 
 class Runner:
@@ -116,7 +120,7 @@ class Runner:
         Called, in the runner's thread, with outcomes that are in the store now.
     on_change : callable, optional
         Called, there too, a few times a second while something changes, and at the end.
-    loaded_with : callable, optional
+    places_with : callable, optional
         Loads the run's model with other settings, for `change`.
     """
 
@@ -128,32 +132,25 @@ class Runner:
         *,
         on_ended: Callable[[Sequence[Outcome]], None] = lambda _ended: None,
         on_change: Callable[[], None] = lambda: None,
-        loaded_with: Callable[[dict[str, Any]], Model] | None = None,
+        places_with: Callable[[dict[str, Any]], Places] | None = None,
     ) -> None:
         self.run_id = run_id
         self._runs, self._tasks = BatchRuns(store), RunTasks(store, run_id)
         self._plan = plan
-        self._on_ended, self._on_change = on_ended, on_change
-        self._loaded_with = loaded_with
-        self._arrived: queue.SimpleQueue[tuple[int, Reply | GgufWidgetsError] | _Wake] = (
-            queue.SimpleQueue()
-        )
-        self._flying: dict[int, Question] = {}
-        self._requests: dict[int, Submitted] = {}
-        # By key: who is asked, and who waits for the same answer.
-        self._leaders: dict[str, Question] = {}
-        self._followers: dict[str, list[Question]] = {}
-        self._unsaved: list[tuple[Outcome, str]] = []
-        self._new_model: Model | None = None
+        self._on_change = on_change
+        self._places_with = places_with
+        self._flights = Flights()
+        self._alike = Alike(self._tasks)
+        self._keeping = Keeping(self._tasks, on_ended)
+        self._places: Places | None = None
+        self._new_places: Places | None = None
         self._is_paused = self._is_stopping = False
         self._note = self._warning = ""
         self._failed_in_a_row = self._num_failed_starts = 0
         self._has_done = False
-        self._not_before = 0.0
         self._told = 0.0
         self._meter = Meter()
         self._status = RunStatus.READY
-        self._counts: Counts = self._tasks.counts()
         self.error: GgufWidgetsError | None = None
         self.ended = threading.Event()
         self._thread = threading.Thread(
@@ -188,47 +185,52 @@ class Runner:
     def pause(self) -> None:
         """Ask no more; what the model is at is finished and kept."""
         self._is_paused = True
-        self._arrived.put(_Wake())
+        self.wake()
 
     def resume(self) -> None:
         """Go on after a pause."""
         self._is_paused = False
-        self._arrived.put(_Wake())
+        self.wake()
 
     def stop(self) -> None:
         """End the run; what the model is at is given up and waits again."""
         self._is_stopping = True
-        self._arrived.put(_Wake())
+        self.wake()
 
-    def use(self, model: Model) -> None:
-        """Ask this model from now on instead, once the other has finished what it is at.
+    def use(self, places: Places) -> None:
+        """Ask there from now on instead, once the others have finished what they are at.
 
-        It must be the same one, loaded with other settings.
+        It must be the same model, loaded with other settings.
         """
-        self._new_model = model
-        self._arrived.put(_Wake())
+        self._new_places = places
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the runner look around: something is other than before."""
+        self._flights.ends.put(None)
 
     def change(self, settings: dict[str, Any]) -> None:
-        """Load the model with other settings and use it; if it cannot be, say so in the note."""
+        """Have the model with other settings and use it; if it cannot be, say so in the note."""
         try:
-            if self._loaded_with is not None:
-                self.use(self._loaded_with(settings))
+            if self._places_with is not None:
+                self.use(self._places_with(settings))
         except GgufWidgetsError as error:
             self._warning = f"The settings were not changed: {error.message} It goes on as it was."
 
     def progress(self) -> Progress:
         """Return where it stands."""
         speeds = self._meter.speeds()
-        counts = self._counts
+        counts, places = self._keeping.counts, self._places
         return Progress(
             status=self._status,
             counts=counts,
-            num_running=len(self._flying),
+            num_running=len(self._flights),
+            num_at_once=places.num_at_once if places is not None else None,
             rows_per_s=speeds[0] if speeds else None,
             tok_per_s=speeds[1] if speeds else None,
             left_s=self._meter.left_s(counts.waiting),
             elapsed_s=self._meter.elapsed_s,
-            note=self._note or self._warning,
+            note=self._note or self._warning or (places.note if places is not None else ""),
         )
 
     # -- the runner's thread ----------------------------------------------------------------------
@@ -250,8 +252,7 @@ class Runner:
             error.__cause__ = caught
         finally:
             self._meter.rest()
-            for request in self._requests.values():
-                request.stop()
+            self._flights.stop()
             self._finish(status, error)
 
     def _finish(self, status: RunStatus, error: GgufWidgetsError | None) -> None:
@@ -271,23 +272,32 @@ class Runner:
     def _with_model(self, number: int) -> None:
         """Ask everything of one model."""
         self._say("The model is being loaded")
-        model = self._loaded(number)
-        self._say("")
-        line = Line(self._plan.questions(number), self._tasks.deaths())
-        while not line.done:
-            self._ask_all(model, line)
-            if self._new_model is not None:
-                model, self._new_model = self._new_model, None
+        self._places = self._loaded(number)
+        try:
+            self._say("")
+            line = Line(self._plan.questions(number), self._tasks.deaths())
+            while not line.done:
+                self._ask_all(self._places, line)
+                if self._new_places is not None:
+                    self._places.close()
+                    self._places, self._new_places = self._new_places, None
+        finally:
+            places, self._places = self._places, None
+            places.close()
 
-    def _loaded(self, number: int) -> Model:
+    def _loaded(self, number: int) -> Places:
         while True:
             if self._is_stopping:
                 raise _Stopped
             try:
-                return self._plan.model(number)
+                return self._plan.places(number, self.wake, lambda: self._is_stopping)
             except (WorkerDiedError, WorkerStartError) as error:  # while it was being loaded
                 self._count_failed_start(error)
                 time.sleep(_START_AGAIN_S)
+            except GgufWidgetsError:
+                if self._is_stopping:  # so it was given up
+                    raise _Stopped from None
+                raise
 
     def _count_failed_start(self, error: WorkerError) -> None:
         """Give the model's process another chance, but not for ever."""
@@ -295,19 +305,20 @@ class Runner:
         if self._num_failed_starts >= _MOST_FAILED_STARTS:
             raise error
 
-    def _ask_all(self, model: Model, line: Line) -> None:
-        """Ask until nothing waits, or the model is to be loaded anew."""
-        most = min(_MOST_AT_ONCE, 4 * (model.settings.n_seq_max or 1) + 8)
+    def _ask_all(self, places: Places, line: Line) -> None:
+        """Ask until nothing waits, or others are to be asked."""
         while True:
             if self._is_stopping:
                 self._give_up(line)
                 raise _Stopped
             self._follow_pause()
-            asks = not (self._is_paused or self._unsaved or self._new_model is not None)
-            if asks:
-                self._fill(model, line, most)
-            is_idle = not self._flying and not self._unsaved
-            if is_idle and (line.done or self._new_model is not None):
+            current = places.current()
+            line.keep_to(place.name for place in current)
+            waits = bool(self._keeping.waiting)
+            if not (self._is_paused or waits or self._new_places is not None):
+                self._fill(current, line)
+            is_idle = not self._flights and not self._keeping.waiting
+            if is_idle and (line.done or self._new_places is not None):
                 return
             self._receive(line)
             self._tell()
@@ -324,98 +335,65 @@ class Runner:
         if wanted is RunStatus.RUNNING:
             self._meter.go()
 
-    def _fill(self, model: Model, line: Line, most: int) -> None:
-        while len(self._flying) < most and time.monotonic() >= self._not_before:
-            if self._is_stopping or self._is_paused:
-                return
-            item = line.next(len(self._flying))
+    def _fill(self, places: Sequence[Place], line: Line) -> None:
+        """Give each place enough to do, whoever has least for its room first."""
+        able = list(places)
+        while able and not (self._is_stopping or self._is_paused):
+            place = min(able, key=self._flights.load_of)
+            if self._flights.load_of(place) >= 1 or self._flights.is_left_alone(place):
+                able.remove(place)
+                continue
+            item = line.next(place.name, self._flights.at(place))
             if item is None:
-                return
-            if isinstance(item, Known):
-                self._unsaved.append((item.outcome, item.key))
-                if len(self._unsaved) >= _MOST_AT_ONCE:
+                able.remove(place)
+                continue
+            known = self._alike.is_answered(item) if isinstance(item, Question) else item.outcome
+            if isinstance(known, Outcome):
+                self._keeping.add([(known, item.key)])
+                if len(self._keeping.waiting) >= _MOST_KNOWN:
                     return
-            elif not self._is_answered(item):
-                self._send(model, item, line)
+            elif not known and isinstance(item, Question):
+                self._send(place, item, line)
 
-    def _is_answered(self, question: Question) -> bool:
-        """Whether the same has been asked before, or is being asked."""
-        leader = self._leaders.get(question.key)
-        if not question.alike or leader is question:  # that one is asked again
-            return False
-        if leader is not None:
-            self._followers.setdefault(question.key, []).append(question)
-            return True
-        known = self._tasks.answer_to(question.key)
-        if known is not None:
-            self._unsaved.append((copy_of(known, question.number), question.key))
-            return True
-        self._leaders[question.key] = question
-        return False
-
-    def _send(self, model: Model, question: Question, line: Line) -> None:
-        number = question.number
-        self._flying[number] = question
+    def _send(self, place: Place, question: Question, line: Line) -> None:
         try:
-            self._requests[number] = model.submit(
-                question.messages,
-                lambda end: self._arrived.put((number, end)),
-                priority="batch",
-                **question.sampling,
-            )
+            self._flights.begin(question, place)
         except (WorkerDiedError, WorkerStartError) as error:  # so this was not asked
-            del self._flying[number]
             line.put_back(question)
             self._count_failed_start(error)
-            self._not_before = time.monotonic() + _START_AGAIN_S
-        except GgufWidgetsError as error:
-            self._arrived.put((number, error))
+            self._flights.leave_alone(place.name, _START_AGAIN_S)
 
     def _receive(self, line: Line) -> None:
         """Take what has arrived, all of it at once, and keep it."""
-        arrived = []
-        with contextlib.suppress(queue.Empty):
-            wait = 0.0 if self._unsaved else self._patience()
-            arrived.append(self._arrived.get(timeout=wait) if wait else self._arrived.get_nowait())
-            while True:
-                arrived.append(self._arrived.get_nowait())
-        lost: list[Question] = []
+        lost: dict[str, list[Question]] = {}
         num_tokens = 0
-        before = len(self._unsaved)
-        for item in arrived:
-            if isinstance(item, _Wake):
-                continue
-            number, end = item
-            question = self._flying.pop(number)
-            self._requests.pop(number, None)
+        before = len(self._keeping.waiting)
+        for number, end in self._flights.take(wait=not self._keeping.waiting):
+            question, place = self._flights.landed(number)
             if isinstance(end, WorkerDiedError):
-                lost.append(question)
+                lost.setdefault(place, []).append(question)
             elif isinstance(end, WorkerBusyError):
                 line.put_back(question)
-                self._not_before = time.monotonic() + float(end.details.get("retry_after_s", 1.0))
-            elif isinstance(end, _STOPS_ALL):
+                late = float(end.details.get("retry_after_s", 1.0))
+                self._flights.leave_alone(place, late)
+            elif isinstance(end, _STOPS_ALL) and end.details.get("problem") != _OF_ONE:
                 raise end
-            elif isinstance(end, Reply) and end.finish_reason is FinishReason.ABORTED:
+            elif isinstance(end, GivenBack) or (
+                isinstance(end, Reply) and end.finish_reason is FinishReason.ABORTED
+            ):
                 line.put_back(question)
             else:
                 if isinstance(end, Reply):
                     self._num_failed_starts = 0
                     num_tokens += end.usage.num_completion_tokens
                 self._end(question, outcome_of(question, end, line.attempts(number)))
-        if lost:
-            self._bury(lost, line)
-        self._meter.add(len(self._unsaved) - before, num_tokens)
+        for place, questions in lost.items():
+            self._bury(questions, place, line)
+        self._meter.add(len(self._keeping.waiting) - before, num_tokens)
         self._save()
 
-    def _patience(self) -> float:
-        late = self._not_before - time.monotonic()
-        return min(_LOOK_S, late) if late > 0 else _LOOK_S
-
     def _end(self, question: Question, outcome: Outcome) -> None:
-        self._unsaved.append((outcome, question.key))
-        self._leaders.pop(question.key, None)
-        for follower in self._followers.pop(question.key, ()):
-            self._unsaved.append((copy_of(outcome, follower.number), follower.key))
+        self._keeping.add(self._alike.ended(question, outcome))
         if outcome.status is TaskStatus.DONE:
             self._has_done = True
         self._failed_in_a_row = 0 if self._has_done else self._failed_in_a_row + 1
@@ -428,12 +406,12 @@ class Runner:
                 kind=outcome.error["kind"],
             )
 
-    def _bury(self, lost: list[Question], line: Line) -> None:
+    def _bury(self, lost: list[Question], place: str, line: Line) -> None:
         """Find out what to do with those whose process died."""
         with contextlib.suppress(StoreError):  # then they are counted for this session only
             self._tasks.count_deaths(question.number for question in lost)
-        self._say("The model's process ended and is started again")
-        for question in line.died(lost):
+        self._say("The model's process ended; what was in it is asked again")
+        for question in line.died(lost, place):
             error = WorkerDiedError(
                 f"The model's process died {line.deaths(question.number)} times while this row was "
                 "in it, the last two times with this row alone. It is not asked again by itself; "
@@ -445,44 +423,24 @@ class Runner:
     def _give_up(self, line: Line) -> None:
         """Take back what the model is at; what ends in this moment still counts."""
         end = time.monotonic() + _STOP_S
-        for request in list(self._requests.values()):
-            request.stop()
-        while self._flying and time.monotonic() < end:
+        self._flights.stop()
+        while self._flights and time.monotonic() < end:
             self._receive(line)
-        self._flying.clear()
-        self._requests.clear()
+        self._flights.forget()
 
     def _save(self) -> None:
-        if not self._unsaved:
+        if not self._keeping.waiting:
             return
-        try:
-            self._tasks.save(self._unsaved)
-        except StoreError as error:
-            passes = error.details.get("reason") in _PASSES
-            if self._is_stopping or self.ended.is_set() or not passes:
-                raise
-            if not self._note:
-                _log.warning("A batch run waits for the store: %s", error.message)
-            self._say(f"{error.message} The run waits until it can be written to.")
-            self._meter.rest()
-            time.sleep(_STORE_AGAIN_S)
+        may_wait = not (self._is_stopping or self.ended.is_set())
+        error = self._keeping.save(may_wait=may_wait)
+        if error is None:
+            self._say("")
             return
-        saved, self._unsaved = self._unsaved, []
-        self._say("")
-        self._count([outcome for outcome, _ in saved])
-        self._on_ended([outcome for outcome, _ in saved])
-
-    def _count(self, ended: Sequence[Outcome]) -> None:
-        found = dict.fromkeys(TaskStatus, 0)
-        for outcome in ended:
-            found[outcome.status] += 1
-        counts = self._counts
-        self._counts = Counts(
-            waiting=counts.waiting - len(ended),
-            done=counts.done + found[TaskStatus.DONE],
-            failed=counts.failed + found[TaskStatus.FAILED],
-            skipped=counts.skipped + found[TaskStatus.SKIPPED],
-        )
+        if not self._note:
+            _log.warning("A batch run waits for the store: %s", error.message)
+        self._say(f"{error.message} The run waits until it can be written to.")
+        self._meter.rest()
+        time.sleep(_STORE_AGAIN_S)
 
     def _say(self, note: str) -> None:
         if note != self._note:

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
+from gguf_widgets.batch.images import NO_IMAGES, ImageColumns
 from gguf_widgets.batch.missing import REFUSE, MissingRule
 from gguf_widgets.batch.output import Output
 from gguf_widgets.batch.template import Template
-from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.errors import BatchError, InvalidValueError
 from gguf_widgets.core.library.cache import HEADERS
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.types import LoadSettings, SamplingSettings
@@ -112,6 +113,8 @@ class Spec:
         How often each question is asked.
     seed : int
         What the seeds of the tasks are made from, where none is given.
+    images : ImageColumns
+        The columns that hold images.
     requests : bool
         Each row is a request with messages and settings of its own (`requests`); the prompt only
         shows it.
@@ -124,6 +127,7 @@ class Spec:
     num_samples: int = 1
     seed: int = dataclasses.field(default_factory=lambda: secrets.randbits(32))
     requests: bool = False
+    images: ImageColumns = NO_IMAGES
 
     @classmethod
     def make(
@@ -137,6 +141,7 @@ class Spec:
         n: int = 1,
         syntax: str = "auto",
         sampling: Mapping[str, Any] | None = None,
+        images: ImageColumns = NO_IMAGES,
     ) -> Self:
         """Take what a person gives to a run; see `BatchProcessor.start`.
 
@@ -161,15 +166,36 @@ class Spec:
             sampling=settings,
             missing=MissingRule.parse(missing),
             num_samples=n,
+            images=images,
         )
 
     def columns_used(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Return those of a table's columns that the prompts use."""
         used = [name for one in self.prompts for name in one.template.columns_used(columns)]
-        return tuple(dict.fromkeys(used))
+        return tuple(dict.fromkeys([*used, *self.images.columns]))
+
+    def with_model(self, model: Model) -> Self:
+        """Return the same with its model as it is loaded here.
+
+        Raises
+        ------
+        BatchError
+            It has several models, or its own is another file or has another chat template.
+        """
+        own, other = self.models[0], ModelRef.of(model)
+        is_same = (own.identity, own.chat_template) == (other.identity, other.chat_template)
+        if len(self.models) > 1 or not is_same:
+            raise BatchError(
+                f"This run asks {', '.join(one.name for one in self.models)}. It can go on with "
+                "the same model file and chat template only, and with one model. Make a new run to "
+                "ask another.",
+                problem="other_model",
+            )
+        return dataclasses.replace(self, models=(other,))
 
     def check(self, columns: Sequence[str]) -> None:
         """Raise `InvalidValueError` if a prompt uses a column that the table does not have."""
+        self.images.check(columns)
         for prompt in self.prompts:
             prompt.template.check(columns)
 
@@ -191,6 +217,7 @@ class Spec:
             "num_samples": self.num_samples,
             "seed": self.seed,
             "requests": self.requests,
+            **({"images": self.images.to_dict()} if self.images.columns else {}),
         }
 
     @classmethod
@@ -223,6 +250,7 @@ class Spec:
                 num_samples=data["num_samples"],
                 seed=data["seed"],
                 requests=data.get("requests", False),
+                images=ImageColumns.from_dict(data["images"]) if "images" in data else NO_IMAGES,
             )
         except (KeyError, TypeError) as error:
             raise InvalidValueError(

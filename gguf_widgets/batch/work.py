@@ -1,24 +1,30 @@
 """What a runner needs of a run: its models, loaded when they are needed, and its questions.
 
 Promises: a model is the very file that the run began with, or the run does not go on. What was
-loaded for it stays loaded, for whoever asks next. Leaves to others: asking (`runner`), unloading
-(the manager).
+loaded for it here stays loaded, for whoever asks next; with a cluster nothing is loaded here.
+Leaves to others: asking (`runner`), unloading (the manager), the cluster's machines (`cluster`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gguf_widgets.batch.places import LocalPlaces, Places
 from gguf_widgets.batch.question import Known, Question
 from gguf_widgets.batch.questions import questions
 from gguf_widgets.batch.spec import ModelRef, Spec, identity_of
+from gguf_widgets.core.demo_mode import chosen_backend
 from gguf_widgets.core.errors import BatchError
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.batch_tasks import RunTasks
 from gguf_widgets.core.store.store import Store
+
+if TYPE_CHECKING:
+    from gguf_widgets.batch.cluster import Cluster
 
 __all__ = ["Only", "Work"]
 
@@ -37,6 +43,8 @@ class Work:
         Who loads what is not given.
     models : sequence of Model
         Those that are loaded already, in the order of the spec; may be shorter.
+    cluster : Cluster, optional
+        Whose machines are asked; default: the model is asked here.
     """
 
     def __init__(
@@ -47,11 +55,13 @@ class Work:
         names: list[str],
         manager: ModelManager,
         models: Sequence[Model] = (),
+        cluster: Cluster | None = None,
     ) -> None:
         self._run_id, self._spec, self._names = run_id, spec, names
         self._runs, self._tasks = BatchRuns(store), RunTasks(store, run_id)
         self._manager = manager
         self._given = list(models)
+        self._cluster = cluster
 
     def num_models(self) -> int:
         """Return how many models there are."""
@@ -82,6 +92,32 @@ class Work:
             settings["chat_template"] = reference.chat_template
         return self._manager.load(Path(reference.path), **settings)
 
+    def places(
+        self, number: int, on_change: Callable[[], None], is_stopped: Callable[[], bool]
+    ) -> Places:
+        """Return where a model is asked: here, loaded, or on the cluster's machines.
+
+        Raises
+        ------
+        GgufWidgetsError
+            As `model`; or the cluster cannot be asked.
+        """
+        if self._cluster is None:
+            return LocalPlaces(self.model(number))
+        from gguf_widgets.batch.cluster.machines import Machines  # most runs need none
+
+        reference = self._spec.models[number]
+        check_same(reference)
+        given = self._given[number : number + 1]
+        return Machines(
+            self._cluster,
+            self._run_id,
+            reference,
+            backend=given[0].info.backend if given else chosen_backend(),
+            on_change=on_change,
+            is_stopped=is_stopped,
+        )
+
     def questions(self, number: int) -> Iterable[Question | Known]:
         """Return what has not ended of a model's tasks."""
         shape = self._runs.get(self._run_id).shape
@@ -110,9 +146,14 @@ class Only:
         """Say whether all tasks of a model have ended."""
         return self._work.is_done(number)
 
-    def model(self, number: int) -> Model:  # noqa: ARG002
-        """Return the model."""
-        return self._model
+    def places(
+        self,
+        number: int,  # noqa: ARG002
+        on_change: Callable[[], None],  # noqa: ARG002
+        is_stopped: Callable[[], bool],  # noqa: ARG002
+    ) -> Places:
+        """Return the place of the model."""
+        return LocalPlaces(self._model)
 
     def questions(self, number: int) -> Iterable[Question | Known]:  # noqa: ARG002
         """Return the questions."""

@@ -28,7 +28,8 @@ class BatchMethods:
             Show how far it is. Default: where somebody can see it.
         **how
             ``schema``, ``system``, ``n``, ``missing``, ``syntax``, ``title``, and fields of
-            `SamplingSettings`; see `BatchProcessor.prepare`.
+            `SamplingSettings`; see `BatchProcessor.prepare`. ``executor``, a Dask client, has many
+            machines answer; see `batch.cluster`.
 
         Returns
         -------

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from gguf_widgets.batch.places import GivenBack, LocalPlaces
 from gguf_widgets.batch.question import Answer, Known, Question
 from gguf_widgets.batch.runner import Runner
 from gguf_widgets.core.errors import (
+    BatchError,
     ContextOverflowError,
     GgufWidgetsError,
     ModelUnloadedError,
@@ -111,8 +113,8 @@ class Rows:
     def is_done(self, number: int) -> bool:
         return number > 0 or self._tasks.counts().waiting == 0
 
-    def model(self, number: int) -> Any:
-        return self._model
+    def places(self, number: int, on_change: Any, is_stopped: Any) -> LocalPlaces:
+        return LocalPlaces(self._model)  # type: ignore[arg-type]
 
     def questions(self, number: int) -> Iterator[Question | Known]:
         ended = set(self._tasks.ended())
@@ -124,6 +126,32 @@ class Rows:
                 continue
             key = f"{abs(hash(text)):032x}" if self._how.get("alike") else f"{i + 1:032x}"
             yield Question(i, key, [Message(role="user", content=text)], {}, read, **self._how)
+
+
+class Several:
+    """Places by name, each with a model of its own, that a test takes away and brings."""
+
+    note, num_at_once = "", None
+
+    def __init__(self, models: dict[str, Scripted]) -> None:
+        self.models = models
+        self.closed = 0
+
+    def current(self) -> list[Any]:
+        return [Spot(name, model) for name, model in list(self.models.items())]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Spot:
+    room = 8
+
+    def __init__(self, name: str, model: Scripted) -> None:
+        self.name, self._model = name, model
+
+    def ask(self, question: Question, on_end: Callable[[Any], None]) -> Any:
+        return self._model.submit(question.messages, on_end)
 
 
 class Bench:
@@ -153,6 +181,19 @@ class Bench:
         )
         runner.start()
         return runner, model
+
+    def start_at(self, places: Several, **how: Any) -> Runner:
+        self.models += places.models.values()
+        plan = Rows(self.tasks, self.texts, None, **how)  # type: ignore[arg-type]
+        plan.places = lambda *_given: places  # type: ignore[method-assign, assignment]
+        runner = Runner(
+            self.id,
+            self.store,
+            plan,
+            on_ended=lambda ended: self.told.extend(one.number for one in ended),
+        )
+        runner.start()
+        return runner
 
     def run(self, decide: Any, **how: Any) -> tuple[Runner, Scripted]:
         runner, model = self.start(decide, **how)
@@ -411,8 +452,79 @@ def test_the_model_can_be_another_once_what_is_under_way_has_ended(bench: New) -
     second = Scripted(decide_anew)
     one.models.append(second)
     wait_for(lambda: len(one.told) > 20, "some rows")
-    runner.use(second)  # type: ignore[arg-type]
+    runner.use(LocalPlaces(second))  # type: ignore[arg-type]
     assert runner.ended.wait(30)
     assert set(at_the_change) == {0}
     assert first.asked.keys().isdisjoint(second.asked)
     assert len(first.asked) + len(second.asked) == len(one.texts_kept()) == 120
+
+
+def test_places_share_the_rows_and_those_of_one_that_is_lost_are_asked_elsewhere(
+    bench: New,
+) -> None:
+    one = bench([f"row {i}" for i in range(300)])
+    gate = threading.Semaphore(60)
+
+    def slowly(text: str, _times: int) -> Reply:
+        gate.acquire()
+        return reply(text)
+
+    places = Several({name: Scripted(slowly) for name in "abc"})
+    runner = one.start_at(places)
+    wait_for(lambda: len(one.told) >= 50, "some rows")
+    assert all(model.asked for model in places.models.values())
+    assert max(model.most_at_once for model in places.models.values()) <= 8
+    lost, back = places.models.pop("a"), places.models.pop("b")
+    for number in list(lost._open):
+        lost._end(number, WorkerDiedError("The machine was lost."))
+    for number in list(back._open):
+        back._end(number, GivenBack())
+    places.models["d"] = Scripted(echo)
+    one.models.append(places.models["d"])
+    gate.release(1000)
+    assert runner.ended.wait(60)
+    assert runner.progress().status is RunStatus.FINISHED
+    assert sorted(one.told) == list(range(300)), "each is kept, and told, once"
+    assert places.models["d"].asked
+    assert max(one.tasks.deaths().values()) == 1
+    assert places.closed == 1
+
+
+def test_a_row_that_kills_every_place_is_found_while_the_others_are_answered(bench: New) -> None:
+    texts = [f"row {i}" for i in range(120)]
+    one = bench(texts)
+
+    def decide(text: str, _times: int) -> Reply | GgufWidgetsError:
+        time.sleep(0.001)
+        return WorkerDiedError("It died.") if text == "row 40" else reply(text)
+
+    places = Several({name: Scripted(decide) for name in "abc"})
+    runner = one.start_at(places)
+    assert runner.ended.wait(60)
+    found = one.tasks.tasks(0, 120)
+    bad = [i for i, task in found.items() if task.outcome.status is TaskStatus.FAILED]
+    assert bad == [40]
+    assert len(found) == 120
+    assert sum(model.asked["row 40"] for model in places.models.values()) == 4
+
+
+def test_no_place_left_ends_the_run_and_keeps_what_is_done(bench: New) -> None:
+    one = bench([f"row {i}" for i in range(200)])
+
+    class Going(Several):
+        def current(self) -> list[Any]:
+            if len(one.told) > 30:
+                raise BatchError("The cluster has gone.", problem="cluster_gone")
+            return super().current()
+
+    places = Going({"a": Scripted(echo)})
+    runner = one.start_at(places)
+    assert runner.ended.wait(60)
+    assert runner.progress().status is RunStatus.FAILED
+    assert "The cluster has gone" in str(runner.error)
+    assert places.closed == 1
+    done = len(one.texts_kept())
+    assert 30 < done < 200
+    again, model = one.run(echo)
+    assert again.progress().status is RunStatus.FINISHED
+    assert len(model.asked) == 200 - done
