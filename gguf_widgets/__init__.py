@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gguf_widgets.core import care, download, errors
     from gguf_widgets.core.chat import ChatInterface
     from gguf_widgets.core.gguf import read_header
+    from gguf_widgets.core.images import Image, image
     from gguf_widgets.core.library import (
         add_file,
         add_folder,
@@ -51,6 +52,7 @@ _HOMES = {
     "ChatInterface": "gguf_widgets.core.chat",
     "Dashboard": "gguf_widgets.dashboard.dashboard",
     "FinishReason": "gguf_widgets.core.types",
+    "Image": "gguf_widgets.core.images",
     "Model": "gguf_widgets.core.model",
     "ModelDownloader": "gguf_widgets.widgets.model_downloader",
     "ModelInfo": "gguf_widgets.core.types",
@@ -64,6 +66,7 @@ _HOMES = {
     "care": "gguf_widgets.core.care",
     "download": "gguf_widgets.core.download",
     "errors": "gguf_widgets.core.errors",
+    "image": "gguf_widgets.core.images",
     "load": "gguf_widgets.core.manager",
     "models": "gguf_widgets.core.library",
     "read_header": "gguf_widgets.core.gguf",
@@ -85,6 +88,7 @@ __all__ = [
     "ChatInterface",
     "Dashboard",
     "FinishReason",
+    "Image",
     "Model",
     "ModelDownloader",
     "ModelInfo",
@@ -98,6 +102,7 @@ __all__ = [
     "care",
     "download",
     "errors",
+    "image",
     "load",
     "models",
     "read_header",

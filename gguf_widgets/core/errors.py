@@ -10,6 +10,7 @@ The tree::
       InvalidValueError           a setting or an argument outside what is allowed
         UnsupportedSchemaError      a JSON schema, or a part of one, that cannot be followed
         GrammarError                a grammar (GBNF) that is not one, or that cannot be followed
+        ImageError                  an image that is none, too large, damaged or not here
       ModelFileError              the file, before anything is loaded
         ModelNotFoundError          no such file or name
         NotAFileError               a folder, a socket, a device
@@ -21,6 +22,7 @@ The tree::
         MalformedHeaderError        counts, lengths or types that cannot be true
         VocabularyOnlyError         holds a vocabulary and no weights
         ProjectorFileError          an mmproj companion chosen as a model
+        MmprojFileError             chosen as a companion (mmproj): none, or not one for this model
         NotAModelError              an adapter, an importance matrix, ...: GGUF, but no model
         AdapterFileError            chosen as an adapter (LoRA): none, or not one for this model
         SplitFileError              a part of a split model is missing or out of place
@@ -71,10 +73,12 @@ __all__ = [
     "FileChangeError",
     "GgufWidgetsError",
     "GrammarError",
+    "ImageError",
     "InvalidValueError",
     "LoadCancelledError",
     "MalformedHeaderError",
     "MissingDependencyError",
+    "MmprojFileError",
     "ModelFileError",
     "ModelInUseError",
     "ModelLoadError",
@@ -174,6 +178,10 @@ class GrammarError(InvalidValueError):
     """A grammar (GBNF) that is malformed, or that llama.cpp could not follow."""
 
 
+class ImageError(InvalidValueError):
+    """An image cannot be sent to the model: no image, too large, damaged, or only an address."""
+
+
 class ModelFileError(GgufWidgetsError):
     """Something is wrong with a model file; nothing was loaded."""
 
@@ -219,6 +227,10 @@ class VocabularyOnlyError(ModelFileError):
 
 class ProjectorFileError(ModelFileError):
     """The file is the vision or audio companion (mmproj) of a model, not a model."""
+
+
+class MmprojFileError(ModelFileError):
+    """A file chosen as a model's image companion (mmproj) is none, or belongs to another model."""
 
 
 class NotAModelError(ModelFileError):

@@ -138,8 +138,8 @@ def choose_settings(
 ) -> tuple[LoadSettings, list[str]]:
     """Fill in what was not asked for, to suit this model and this machine.
 
-    What was asked for is kept as it is. `chat_template` and `flash_attn` stay None unless they were
-    asked for: the model's own, and llama.cpp's own choice.
+    What was asked for is kept as it is. `chat_template`, `flash_attn` and `mmproj` stay None unless
+    they were asked for: the model's own, llama.cpp's own choice, and none.
 
     Parameters
     ----------

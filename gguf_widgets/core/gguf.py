@@ -9,7 +9,7 @@ refused, each in its own words (`check_is_model`). Leaves to others: whether it 
 The reading is split by concept: `gguf_tables` (numbers and names of the format), `gguf_bytes`
 (checked steps over a mapped file), `gguf_values` (long values, read later), `gguf_parse` (one
 file), `gguf_split` (models in several files), `gguf_header` (what the entries mean), `gguf_check`,
-`gguf_adapter` (LoRA adapters).
+`gguf_adapter` (LoRA adapters), `gguf_projector` (image companions, mmproj).
 
 Examples
 --------
@@ -28,6 +28,7 @@ from gguf_widgets.core.gguf_adapter import AdapterInfo, check_is_adapter
 from gguf_widgets.core.gguf_check import check_is_model
 from gguf_widgets.core.gguf_header import GgufHeader
 from gguf_widgets.core.gguf_parse import GgufTensor
+from gguf_widgets.core.gguf_projector import check_is_projector
 from gguf_widgets.core.gguf_split import all_tensors, parse_parts
 from gguf_widgets.core.gguf_values import GgufArray, GgufText, GgufValue
 
@@ -40,6 +41,7 @@ __all__ = [
     "GgufValue",
     "check_is_adapter",
     "check_is_model",
+    "check_is_projector",
     "read_header",
 ]
 

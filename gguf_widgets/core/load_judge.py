@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,7 @@ from gguf_widgets.core.worker.spec import WorkerSpec, file_identity
 if TYPE_CHECKING:
     from gguf_widgets.core.devices import Device
     from gguf_widgets.core.gguf import GgufHeader
+    from gguf_widgets.core.gguf_projector import ProjectorInfo
 
 __all__ = ["Judge"]
 
@@ -45,13 +46,25 @@ class Judge:
         Without a chat template.
     force : bool
         Let it be loaded whatever it needs.
+    mmproj_may_miss : bool, default False
+        The image companion was found and not named: a model is loaded without it if it cannot be
+        used, or if there is no memory for it.
     """
 
-    def __init__(self, path: Path, backend: str, requested: LoadSettings, *, force: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        backend: str,
+        requested: LoadSettings,
+        *,
+        force: bool,
+        mmproj_may_miss: bool = False,
+    ) -> None:
         self._path = path
         self._backend = backend
         self._requested = requested
         self._force = force
+        self._mmproj_may_miss = mmproj_may_miss
         self._last: _Judged | None = None
 
     def __call__(self) -> WorkerSpec:
@@ -63,9 +76,7 @@ class Judge:
         """
         if self._backend == "scripted":
             return _demo_spec(self._path, self._requested)
-        judged = _Judged.of(
-            self._path, self._backend, self._requested, reserve=True, force=self._force
-        )
+        judged = self._judge(reserve=True, force=self._force)
         self._last = judged
         return judged.spec
 
@@ -91,7 +102,7 @@ class Judge:
         if self._backend == "scripted":
             return
         try:
-            _Judged.of(self._path, self._backend, self._requested, reserve=False, force=False)
+            self._judge(reserve=False, force=False)
         except ModelFileError as reason:
             raise reason from error
         except NotEnoughMemoryError as reason:
@@ -107,9 +118,22 @@ class Judge:
 
             fit_reservation.drop_own(judged.spec.reservation)
 
+    def _judge(self, *, reserve: bool, force: bool) -> _Judged:
+        wanted = _Wanted(self._path, self._backend, self._requested, self._mmproj_may_miss)
+        return _Judged.of(wanted, reserve=reserve, force=force)
+
     def _take(self) -> _Judged | None:
         judged, self._last = self._last, None
         return judged
+
+
+class _Wanted(NamedTuple):
+    """What is to be judged."""
+
+    path: Path
+    backend: str
+    requested: LoadSettings
+    mmproj_may_miss: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,25 +145,65 @@ class _Judged:
     devices: list[Device]
 
     @classmethod
-    def of(
-        cls, path: Path, backend: str, requested: LoadSettings, *, reserve: bool, force: bool
-    ) -> _Judged:
-        """Look at the file and the memory."""
-        from gguf_widgets.core import fit, fit_history, fit_reservation, gguf
+    def of(cls, wanted: _Wanted, *, reserve: bool, force: bool) -> _Judged:
+        """Look at the files and the memory."""
+        from gguf_widgets.core import gguf
 
-        header = gguf.read_header(path)
+        header = gguf.read_header(wanted.path)
         gguf.check_is_model(header)
-        for adapter, _ in requested.lora:
+        for adapter, _ in wanted.requested.lora:
             gguf.check_is_adapter(gguf.read_header(adapter), header)
+        companion, notes = _companion(wanted, header)
+        try:
+            judged = cls._weigh(wanted, header, companion, reserve=reserve, force=force)
+        except NotEnoughMemoryError as error:
+            if companion is None:
+                raise
+            if not wanted.mmproj_may_miss:
+                size = format_bytes(companion.size_bytes + companion.compute_bytes)
+                raise NotEnoughMemoryError(
+                    f"{error.message} ({size} of what is free is for its image companion; with"
+                    " mmproj=False it is loaded without.)",
+                    **error.details,
+                ) from None
+            judged = cls._weigh(wanted, header, None, reserve=reserve, force=force)
+            notes.append(
+                "There is not enough memory for the image companion"
+                f" ({format_bytes(companion.size_bytes)}) as well, so images cannot be sent."
+            )
+        notes = [*notes, *judged.spec.notes]
+        spec = msgspec.structs.replace(judged.spec, notes=tuple(notes))
+        return dataclasses.replace(judged, spec=spec)
+
+    @classmethod
+    def _weigh(
+        cls,
+        wanted: _Wanted,
+        header: GgufHeader,
+        companion: ProjectorInfo | None,
+        *,
+        reserve: bool,
+        force: bool,
+    ) -> _Judged:
+        """Look at the memory."""
+        from gguf_widgets.core import fit, fit_history, fit_reservation
+
+        path, backend, requested, _ = wanted
         found, notes = _cards()
+        beside = _memory_beside(companion, requested, found)
         identity = file_identity(path, backend)  # of the model itself, whatever adapters it has
         with fit_reservation.judging() as claims:
             held = claims.main_bytes(identity)
-            free = max(0, fit.free_memory() - held)
+            free = max(0, fit.free_memory() - held - beside.get("", 0))
             devices = [
                 msgspec.structs.replace(
                     card,
-                    memory_free_bytes=max(0, card.memory_free_bytes - claims.gpu_bytes(card.name)),
+                    memory_free_bytes=max(
+                        0,
+                        card.memory_free_bytes
+                        - claims.gpu_bytes(card.name)
+                        - beside.get(card.name, 0),
+                    ),
                 )
                 for card in found
             ]
@@ -162,8 +226,8 @@ class _Judged:
                 reservation = claims.reserve(
                     file=identity,
                     mapped_bytes=need.weights_bytes if mapped else 0,
-                    main_bytes=need.main_bytes,
-                    gpu_bytes=dict(need.gpu_bytes),
+                    main_bytes=need.main_bytes + beside.get("", 0),
+                    gpu_bytes=_sum(dict(need.gpu_bytes), beside),
                     locked=bool(chosen.use_mlock),
                 )
         notes += [*chosen_notes, *([trouble] if trouble else [])]
@@ -171,11 +235,43 @@ class _Judged:
             path=os.fspath(path),
             backend=backend,
             requested=requested,
-            chosen=chosen,
+            chosen=chosen.replace(mmproj=requested.mmproj if companion is not None else ""),
             notes=tuple(notes),
             reservation=reservation,
+            mmproj_may_miss=wanted.mmproj_may_miss,
         )
         return cls(spec=spec, header=header, devices=devices)
+
+
+def _companion(wanted: _Wanted, header: GgufHeader) -> tuple[ProjectorInfo | None, list[str]]:
+    """Judge the image companion; return nothing of one that may miss and cannot be used."""
+    from gguf_widgets.core import gguf
+
+    mmproj = wanted.requested.mmproj
+    if not mmproj:
+        return None, []
+    try:
+        return gguf.check_is_projector(gguf.read_header(mmproj), header), []
+    except ModelFileError as error:
+        if not wanted.mmproj_may_miss:
+            raise
+        return None, [f"Images cannot be sent: {error.message}"]
+
+
+def _memory_beside(
+    companion: ProjectorInfo | None, requested: LoadSettings, cards: list[Device]
+) -> dict[str, int]:
+    """Return what an image companion takes, by the name of the card; "" is the main memory."""
+    if companion is None:
+        return {}
+    on_card = cards and requested.n_gpu_layers != 0  # llama.cpp puts it on the first one
+    place = cards[0].name if on_card else ""
+    return {place: companion.size_bytes + companion.compute_bytes}
+
+
+def _sum(cards: dict[str, int], beside: dict[str, int]) -> dict[str, int]:
+    names = {*cards, *beside} - {""}
+    return {name: cards.get(name, 0) + beside.get(name, 0) for name in names}
 
 
 def _demo_spec(path: Path, requested: LoadSettings) -> WorkerSpec:

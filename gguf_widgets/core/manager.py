@@ -32,6 +32,11 @@ from gguf_widgets.core.errors import (
 from gguf_widgets.core.library import DEMO_NAME, ModelLibrary, note_use
 from gguf_widgets.core.load_fetch import fetched
 from gguf_widgets.core.load_judge import Judge
+from gguf_widgets.core.load_projector import (
+    died_with_projector,
+    left_out_after,
+    with_projector,
+)
 from gguf_widgets.core.loaded_models import LoadedModels
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.types import LoadSettings
@@ -103,7 +108,8 @@ class ModelManager:
         backend : {"llama.cpp", "scripted"}, optional
             By default llama.cpp if it is installed.
         **load_settings
-            Fields of `LoadSettings`: ``n_ctx``, ``n_gpu_layers``, ...
+            Fields of `LoadSettings`: ``n_ctx``, ``n_gpu_layers``, ... Images can be sent to a model
+            with an image companion: ``mmproj``, or the one that the library pairs with it.
 
         Returns
         -------
@@ -141,7 +147,9 @@ class ModelManager:
             return self._load(name_or_path, path, chosen, settings, on_progress, force=force)
         except MissingDependencyError as error:
             # llama_cpp is there and does not start. The demo can still be shown without it.
-            if backend is not None or chosen != "llama.cpp":
+            # Where only the library for images is missing (it says so), text works.
+            only_images = error.details.get("library") == "mtmd"
+            if backend is not None or chosen != "llama.cpp" or only_images:
                 raise
             demo_mode.note_broken_llama(error.message)
             if not self._is_demo(path):
@@ -177,7 +185,8 @@ class ModelManager:
         try:
             path = self.library.resolve(name_or_path)
             chosen = self._backend_for(path, backend)
-            identity = file_identity(path, chosen, settings.lora)
+            settings = with_projector(settings, self.library, path, chosen)
+            identity = file_identity(path, chosen, settings.other_files)
             return bool(registry.matching(identity, settings))
         except (ModelFileError, MissingDependencyError):
             return False
@@ -222,8 +231,39 @@ class ModelManager:
         *,
         force: bool,
     ) -> Model:
+        named = bool(settings.mmproj)
+        found = with_projector(settings, self.library, path, backend)
+
+        def attempt(settings: LoadSettings) -> Model:
+            return self._load_as_told(
+                name_or_path, path, backend, settings, on_progress, force=force, named=named
+            )
+
+        try:
+            return attempt(found)
+        except WorkerDiedError as error:
+            if not found.mmproj:
+                raise
+            if named:
+                raise died_with_projector(error, found.mmproj) from error
+            # It is most likely the companion, which nobody asked for: the headers of both are good.
+            model = attempt(found.replace(mmproj=""))
+            model.add_notes([left_out_after(error, found.mmproj)])
+            return model
+
+    def _load_as_told(
+        self,
+        name_or_path: str | os.PathLike[str],
+        path: Path,
+        backend: str,
+        settings: LoadSettings,
+        on_progress: Progress | None,
+        *,
+        force: bool,
+        named: bool,
+    ) -> Model:
         requested = settings.replace(chat_template=None)
-        with self._link_for(path, backend, requested, force=force) as link:
+        with self._link_for(path, backend, requested, force=force, named=named) as link:
             judge = link.prepare
             assert isinstance(judge, Judge)  # noqa: S101 - what `_link_for` gives it
             try:
@@ -243,15 +283,15 @@ class ModelManager:
 
     @contextmanager
     def _link_for(
-        self, path: Path, backend: str, requested: LoadSettings, *, force: bool
+        self, path: Path, backend: str, requested: LoadSettings, *, force: bool, named: bool
     ) -> Iterator[WorkerLink]:
         """Give the one link for a file and settings, and give it up if no model came of it.
 
         Several threads may be loading over it: the last of them does that. One that stops waiting
         must not take away what another one gets.
         """
-        key = (file_identity(path, backend, requested.lora), requested)
-        judge = Judge(path, backend, requested, force=force)
+        key = (file_identity(path, backend, requested.other_files), requested)
+        judge = Judge(path, backend, requested, force=force, mmproj_may_miss=not named)
         with self._lock:
             link = self._links.get(key)
             if link is None or link.closed:

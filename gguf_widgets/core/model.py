@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from gguf_widgets.core.conversation_input import Conversation, check_text, to_messages
 from gguf_widgets.core.errors import InvalidValueError, WorkerError
 from gguf_widgets.core.format import format_bytes
+from gguf_widgets.core.images import cannot_see
 from gguf_widgets.core.model_batch import BatchMethods
 from gguf_widgets.core.model_embedding import EmbeddingMethods
 from gguf_widgets.core.model_prefix import PrefixMethods
@@ -103,6 +104,17 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
         return self._link.ready.settings.replace(chat_template=self._chat_template)
 
     @property
+    def sees_images(self) -> bool:
+        """Whether images can be sent: it was loaded with an image companion (mmproj)."""
+        return bool(self._link.ready.settings.mmproj)
+
+    @property
+    def mmproj(self) -> Path | None:
+        """The image companion it is loaded with."""
+        path = self._link.ready.settings.mmproj
+        return Path(path) if path else None
+
+    @property
     def load_notes(self) -> list[str]:
         """What you should know of this model: full sentences for the screen, often none."""
         return [*self._notes, *self._link.ready.notes]
@@ -129,7 +141,8 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
         Parameters
         ----------
         conversation : str or list of messages
-            A str is one user message.
+            A str is one user message. The content of a message is a text, or a list of texts and
+            images (`gguf_widgets.image`).
         **sampling
             Fields of `SamplingSettings`.
 
@@ -148,7 +161,9 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
         UnsupportedSchemaError, GrammarError
             For a `schema` or `grammar` that cannot be followed.
         UnsupportedByModelError
-            If the model only turns texts into vectors.
+            If the model only turns texts into vectors, or is sent an image and cannot see.
+        ImageError
+            For an image that cannot be read.
         WorkerBusyError
             If too many requests wait already; the limits are in its details.
         WorkerDiedError
@@ -363,6 +378,7 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
             ("Precision", info.quantization),
             ("Context", f"{self.settings.n_ctx:,} tokens"),
             *_side_by_side(self.settings),
+            *([("Image companion", self.mmproj.name)] if self.mmproj is not None else []),
             ("State", "loaded" if self.loaded else "unloaded"),
         ]
         rows = "".join(
@@ -376,8 +392,14 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
     # --- inside ---
 
     def _chat_request(self, conversation: Conversation, sampling: dict[str, Any]) -> _Request:
-        prompt = Prompt(messages=to_messages(conversation), chat_template=self._chat_template)
+        prompt = self._prompt(conversation, self._chat_template)
         return _Request(prompt, *_settings(sampling))
+
+    def _prompt(self, conversation: Conversation, chat_template: str | None) -> Prompt:
+        prompt = Prompt(messages=to_messages(conversation), chat_template=chat_template)
+        if prompt.has_images and not self.sees_images:
+            raise cannot_see()  # before megabytes of images are sent
+        return prompt
 
     def _open(self, prompt: Prompt, sampling: SamplingSettings, priority: Priority) -> TextStream:
         def make(request_id: str) -> protocol.Generate:
@@ -388,7 +410,7 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
         return self._with_client(lambda client: TextStream(client, make))
 
     def _render(self, conversation: Conversation, chat_template: str | None) -> Any:
-        prompt = Prompt(messages=to_messages(conversation), chat_template=chat_template)
+        prompt = self._prompt(conversation, chat_template)
         return self._ask(lambda request_id: protocol.Render(request_id=request_id, prompt=prompt))
 
     def _ask(self, make: Callable[[str], Any]) -> Any:

@@ -7,10 +7,13 @@ others: joining it (`manager.load` with the same settings does).
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from gguf_widgets.core import demo_mode
 from gguf_widgets.core.errors import ModelFileError
+from gguf_widgets.core.library import ModelLibrary
+from gguf_widgets.core.load_projector import with_projector
 from gguf_widgets.core.types import LoadSettings
 from gguf_widgets.core.worker import registry
 from gguf_widgets.core.worker.spec import file_identity
@@ -35,7 +38,9 @@ def is_running(path: str | os.PathLike[str], **load_settings: Any) -> bool:
     """
     requested = LoadSettings.from_keywords(**load_settings).replace(chat_template=None)
     try:
-        identity = file_identity(path, demo_mode.chosen_backend(), requested.lora)
+        backend = demo_mode.chosen_backend()
+        requested = with_projector(requested, ModelLibrary(), Path(path).resolve(), backend)
+        identity = file_identity(path, backend, requested.other_files)
     except ModelFileError:
         return False
     return any(entry.effective is not None for entry in registry.matching(identity, requested))

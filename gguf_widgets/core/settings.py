@@ -221,7 +221,7 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """How a model is loaded. None means "chosen for this machine and model".
 
     The worker's handshake answers with the effective settings, in which nothing is None except
-    `chat_template` (None there means the model's own).
+    `chat_template` (None there means the model's own) and `mmproj` (there is none).
 
     Parameters
     ----------
@@ -255,6 +255,9 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Adapters (LoRA): the file of each, and its scale, -100 to 100. May be given as one path, a
         list of paths, or a dict from path to scale; a scale that is not given is 1. To change one,
         load again: the model's weights are mapped, so that takes a moment.
+    mmproj : str or None
+        The model's image companion: with it images can be sent. None is the one that the library
+        pairs with the model, if there is one; "" (or False) is none. A full path otherwise.
     use_mmap, use_mlock : bool or None
     chat_template : str or None
         A Jinja template used instead of the model's own, or "chatml" for the plain built-in one.
@@ -272,15 +275,23 @@ class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
     kv_unified: bool | None = None
     n_draft: int | None = None
     lora: tuple[tuple[str, float], ...] = ()
+    mmproj: str | None = None
     use_mmap: bool | None = None
     use_mlock: bool | None = None
     chat_template: str | None = None
 
+    @property
+    def other_files(self) -> tuple[str, ...]:
+        """The files that are loaded besides the model's own: adapters, the image companion."""
+        return (*(path for path, _ in self.lora), *([self.mmproj] if self.mmproj else []))
+
     @classmethod
     def from_keywords(cls, **keywords: Any) -> Self:
-        """Do what the base does; `lora` may be given in each of the forms named above."""
+        """Do what the base does; `lora` and `mmproj` in each of the forms named above."""
         if "lora" in keywords:
             keywords["lora"] = _adapters(keywords["lora"])
+        if "mmproj" in keywords:
+            keywords["mmproj"] = _companion(keywords["mmproj"])
         return super().from_keywords(**keywords)
 
     def check(self) -> None:
@@ -319,7 +330,7 @@ def _adapters(given: Any) -> tuple[tuple[str, float], ...]:
     try:
         for item in items:
             name, scale = (item, 1.0) if isinstance(item, str | os.PathLike) else item
-            path = _adapter_path(os.fspath(name))
+            path = _full_path(os.fspath(name), "adapter")
             if path in found:
                 raise InvalidValueError(f"The adapter {path} is given twice.", path=path)
             found[path] = _scale(scale)
@@ -337,13 +348,27 @@ def _adapters(given: Any) -> tuple[tuple[str, float], ...]:
     return tuple(sorted(found.items()))
 
 
-def _adapter_path(name: str) -> str:
+def _companion(given: Any) -> str | None:
+    """Return the path of an image companion, "" for none, None for the model's own."""
+    if given is None or given is True:
+        return None
+    if given is False or given == "":
+        return ""
+    if not isinstance(given, str | os.PathLike):
+        raise InvalidValueError(
+            f"mmproj is the path of a file, False for none, or None for the one that the library"
+            f" pairs with the model; this is {given!r}."
+        )
+    return _full_path(os.fspath(given), "image companion")
+
+
+def _full_path(name: str, what: str) -> str:
     path = os.path.normpath(expanded(name))
     try:
         path.encode()  # it crosses the worker's socket as text
     except UnicodeEncodeError as error:
         raise InvalidValueError(
-            f"The adapter's path {path!r} holds bytes that are no text. Rename the file."
+            f"The {what}'s path {path!r} holds bytes that are no text. Rename the file."
         ) from error
     return path
 

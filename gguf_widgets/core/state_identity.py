@@ -38,6 +38,7 @@ _OF_NO_CONSEQUENCE: Final = frozenset(
     {
         "chat_template",
         "kv_unified",  # `runtime` says how many caches a state lists
+        "mmproj",  # only a prompt's images know it, and these are not saved
         "n_batch",
         "n_ctx",
         "n_draft",

@@ -15,7 +15,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from gguf_widgets.core.errors import InvalidValueError, WireError, WorkerDiedError, from_wire
-from gguf_widgets.core.types import Failed, Finished, PrefillProgress, Reply, TextDelta
+from gguf_widgets.core.types import (
+    Failed,
+    Finished,
+    ImageProgress,
+    PrefillProgress,
+    Reply,
+    TextDelta,
+)
 from gguf_widgets.core.worker.client import WorkerClient
 
 __all__ = ["AsyncTextStream", "TextStream"]
@@ -58,6 +65,8 @@ class TextStream:
     request_id : str
     progress : PrefillProgress or None
         How much of the prompt has been computed; None before the first word of it.
+    image_progress : ImageProgress or None
+        How much of the image that was read last has been read.
     text : str
         What has been read so far, also after an error.
 
@@ -71,6 +80,7 @@ class TextStream:
 
     def __init__(self, client: WorkerClient, make: Callable[[str], Any]) -> None:
         self.progress: PrefillProgress | None = None
+        self.image_progress: ImageProgress | None = None
         self._texts: list[str] = []
         self._reply: Reply | None = None
         self._error: WireError | None = None
@@ -173,6 +183,8 @@ class TextStream:
             return message
         if isinstance(message, PrefillProgress):
             self.progress = message
+        elif isinstance(message, ImageProgress):
+            self.image_progress = message
         elif isinstance(message, Finished):
             self._reply = message.reply
             self._forgotten.detach()
@@ -250,6 +262,11 @@ class AsyncTextStream:
     def progress(self) -> PrefillProgress | None:
         """How much of the prompt has been computed; see `TextStream.progress`."""
         return self._stream.progress if self._stream is not None else None
+
+    @property
+    def image_progress(self) -> ImageProgress | None:
+        """How much of an image has been read; see `TextStream.image_progress`."""
+        return self._stream.image_progress if self._stream is not None else None
 
     @property
     def reply(self) -> Reply:

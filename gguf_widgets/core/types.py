@@ -11,11 +11,12 @@ otherwise.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import msgspec
 
 from gguf_widgets.core.errors import WireError
+from gguf_widgets.core.images import Image
 from gguf_widgets.core.settings import LoadSettings, SamplingSettings, Value
 
 __all__ = [
@@ -25,6 +26,9 @@ __all__ = [
     "Finished",
     "GenerateRequest",
     "GenerationEvent",
+    "ImagePart",
+    "ImageProgress",
+    "ImageSpan",
     "LoadSettings",
     "Message",
     "ModelInfo",
@@ -34,6 +38,7 @@ __all__ = [
     "Reply",
     "SamplingSettings",
     "TextDelta",
+    "TextPart",
     "Timings",
     "TokenChance",
     "TokenLogprob",
@@ -65,11 +70,28 @@ class Pooling(StrEnum):
     CLS = "cls"  # the first token's
 
 
+class TextPart(msgspec.Struct, frozen=True, tag="text", tag_field="type"):
+    """A text in a message that holds images, too."""
+
+    text: str
+
+
+class ImagePart(msgspec.Struct, frozen=True, tag="image", tag_field="type"):
+    """An image in a message: the bytes of a file that `images.Image` takes."""
+
+    data: bytes
+
+
 class Message(TypedDict):
-    """One turn of a conversation, as chat templates take it."""
+    """One turn of a conversation, as chat templates take it.
+
+    A message with images has `parts`, in order; its `content` is then their texts alone, for
+    whoever knows of no images.
+    """
 
     role: str
     content: str
+    parts: NotRequired[list[TextPart | ImagePart]]
 
 
 class ModelInfo(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -176,11 +198,32 @@ class Reply(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.text
 
 
+class ImageSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an image, or a part of one that is cut up, stands in a prompt's tokens.
+
+    From `start` on `num_tokens` of the prompt's tokens are the same number, below 0, which stands
+    for this part of this image and nothing else. Among the model's positions they take
+    `num_positions`. `part` counts the parts of an image from 0, and `number` the prompt's images.
+    """
+
+    start: int
+    num_tokens: int
+    num_positions: int
+    image: Image
+    part: int = 0
+    number: int = 0
+
+    @property
+    def end(self) -> int:
+        """The first token behind it."""
+        return self.start + self.num_tokens
+
+
 class GenerateRequest(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the engine is asked to do: continue these tokens.
 
     `request_id` is unique within a worker; `client_id` names the connection it came by. `grammar`
-    is what became of the settings' schema or grammar (GBNF), checked.
+    is what became of the settings' schema or grammar (GBNF), checked. `images` are in order.
     """
 
     request_id: str
@@ -189,10 +232,12 @@ class GenerateRequest(Value, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sampling: SamplingSettings = SamplingSettings()
     priority: Priority = Priority.INTERACTIVE
     grammar: str | None = None
+    images: tuple[ImageSpan, ...] = ()
 
 
-# The events of one request, in order: any number of PrefillProgress, any number of TextDelta, then
-# exactly one of Finished or Failed. They are what the engine returns and what crosses the socket.
+# The events of one request, in order: any number of PrefillProgress and ImageProgress, any number
+# of TextDelta, then exactly one of Finished or Failed. They are what the engine returns and what
+# crosses the socket.
 
 
 class PrefillProgress(Value, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
@@ -201,6 +246,19 @@ class PrefillProgress(Value, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     request_id: str
     num_done: int
     num_total: int
+
+
+class ImageProgress(Value, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """How much of an image has been read: `fraction` is 0 when it begins and 1 at its end.
+
+    `number` counts the images of the prompt from 1. One that was read lately is not read again,
+    and nothing is said of it.
+    """
+
+    request_id: str
+    number: int
+    num_images: int
+    fraction: float
 
 
 class TextDelta(Value, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
@@ -233,7 +291,7 @@ class Failed(Value, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=T
     error: WireError
 
 
-GenerationEvent = PrefillProgress | TextDelta | Finished | Failed
+GenerationEvent = PrefillProgress | ImageProgress | TextDelta | Finished | Failed
 
 
 class EngineStats(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -241,7 +299,8 @@ class EngineStats(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     A cell is one token's place in the KV cache. `num_cells_used` are those of running sequences,
     `num_cells_kept` those that finished ones have left for whoever begins alike. The totals count
-    tokens: computed prompts, prompts taken over instead, and written replies.
+    tokens: computed prompts, prompts taken over instead, and written replies; and the images that
+    were encoded.
     """
 
     num_running: int
@@ -253,3 +312,4 @@ class EngineStats(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     total_prompt_tokens: int = 0
     total_cached_tokens: int = 0
     total_completion_tokens: int = 0
+    total_images: int = 0

@@ -105,7 +105,7 @@ def test_settings_keep_what_was_asked_for_and_never_shrink_in_silence(
     asked = LoadSettings(n_ctx=n_ctx, n_batch=n_batch, n_seq_max=n_seq_max, kv_unified=kv_unified)
     chosen, notes = choose_settings(model, asked, free_bytes=int(free_gb * GB), n_cores=4)
     open_fields = {name for name, value in chosen.to_dict().items() if value is None}
-    assert open_fields == {"flash_attn", "chat_template"}
+    assert open_fields == {"flash_attn", "chat_template", "mmproj"}
     assert chosen.n_ctx is not None
     assert chosen.n_batch is not None
     assert chosen.n_ubatch is not None

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gguf_widgets.core.engine.embedding_backend import Embedder
+from gguf_widgets.core.engine.vision import Vision
 from gguf_widgets.core.types import LoadSettings, SamplingSettings
 
 __all__ = [
@@ -175,7 +176,7 @@ class Backend(Protocol):
     name : str
         "llama.cpp" or "scripted".
     settings : LoadSettings
-        The effective settings: nothing is None except, possibly, `chat_template`.
+        The effective settings: nothing is None except, possibly, `chat_template` and `mmproj`.
     vocabulary : Vocabulary
     memory : Memory
     chat_template : str or None
@@ -186,6 +187,8 @@ class Backend(Protocol):
         Whether it can continue a text.
     embedder : Embedder or None
         Turns texts into vectors; None where there is no model at all.
+    vision : Vision or None
+        Lets the model see; None where there is no projector.
     state_format : str
         How the state of a slot is written: it can be read back where this is the same.
     """
@@ -198,6 +201,7 @@ class Backend(Protocol):
     batch: BatchArrays
     can_write: bool
     embedder: Embedder | None
+    vision: Vision | None
     state_format: str
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
@@ -219,6 +223,9 @@ class Backend(Protocol):
 
     def decode(self, num_tokens: int) -> int:
         """Compute the first `num_tokens` rows of `batch`; return llama_decode's code."""
+
+    def decode_images(self, num_rows: int) -> int:
+        """Compute the first `num_rows` rows of `vision.batch`; return llama_decode's code."""
 
     def new_sampler(self, spec: SamplerSpec) -> Sampler:
         """Make the sampler chain of a new sequence; see `sampler.plan`.

@@ -10,21 +10,24 @@ end the turn or forge another one. `render_parts` therefore replaces them in the
 private-use characters, one for each control text, renders, and puts them back in parts of their own
 which are to be read as plain text. The template's own output is not affected, whatever it does with
 the message (trim, split, measure). What this does not cover: a control text that only comes about
-because two messages are joined with nothing between them.
+because two messages are joined with nothing between them. An image is such a character, too, until
+the text has been rendered.
 
 Any thread may call a `ChatTemplate`; one call runs at a time.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gguf_widgets.core.engine.prompt import PromptPart
 from gguf_widgets.core.engine.template_renderer import TemplateRenderer
-from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.errors import ChatTemplateError, InvalidValueError
+from gguf_widgets.core.images import Image
 
 __all__ = ["CHATML", "ChatTemplate"]
 
@@ -117,7 +120,47 @@ class ChatTemplate:
 
         Parameters and errors are those of `render`; the joined texts are what it returns.
         """
-        messages = _checked(messages)
+        return self._in_parts(_checked(messages), add_generation_prompt)
+
+    def render_with_images(
+        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True
+    ) -> list[PromptPart | Image]:
+        """Do what `render_parts` does for messages of which some have images; these come between.
+
+        Parameters
+        ----------
+        messages : sequence of mappings
+            "content" is a str, or a list of str and `Image`.
+        add_generation_prompt : bool, default True
+
+        Raises
+        ------
+        ChatTemplateError
+            Also if the template leaves an image out, or writes it twice: it cannot do with images.
+        """
+        images = [one for m in messages for one in _items(m["content"]) if isinstance(one, Image)]
+        words = [one for m in messages for one in _items(m["content"]) if isinstance(one, str)]
+        taken = {*"".join(words), *self.source}
+        marks = list(itertools.islice((c for c in map(chr, _SPARE) if c not in taken), len(images)))
+        failure: ChatTemplateError | None = None
+        for typed in (False, True):
+            try:
+                parts = self._in_parts(_marked(messages, marks, typed=typed), add_generation_prompt)
+            except ChatTemplateError as error:
+                failure = failure or error
+                continue
+            text = "".join(part.text for part in parts)
+            if [char for char in text if char in marks] == marks:
+                return list(_with_images(parts, dict(zip(marks, images, strict=True))))
+        raise failure or ChatTemplateError(
+            "The model's chat template does not take over the images: it leaves one out, or writes"
+            ' it twice. You can load the model with chat_template="chatml" to use a plain one.',
+            problem="images",
+        )
+
+    def _in_parts(
+        self, messages: list[dict[str, Any]], add_generation_prompt: bool
+    ) -> list[PromptPart]:
         everything = "".join(value for message in messages for value in _strings(message))
         found = set(self._control.findall(everything))
         if not found:
@@ -125,16 +168,17 @@ class ChatTemplate:
         taken = {*everything, *self.source}
         spare = (chr(code) for code in _SPARE if chr(code) not in taken)
         stand_ins = dict(zip(found, spare, strict=False))
-        hidden = [
-            {
-                key: self._control.sub(lambda match: stand_ins[match[0]], value)
-                if isinstance(value, str)
-                else value
-                for key, value in message.items()
-            }
-            for message in messages
-        ]
-        text = self._render(hidden, add_generation_prompt)
+
+        def hide(value: Any) -> Any:
+            if isinstance(value, str):
+                return self._control.sub(lambda match: stand_ins[match[0]], value)
+            if isinstance(value, list):
+                return [hide(one) for one in value]
+            if isinstance(value, dict):
+                return {key: hide(one) for key, one in value.items()}
+            return value
+
+        text = self._render([hide(message) for message in messages], add_generation_prompt)
         originals = {stand_in: original for original, stand_in in stand_ins.items()}
         pieces = re.split(f"([{''.join(originals)}])", text)
         return [
@@ -186,8 +230,53 @@ def _checked(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return checked
 
 
-def _strings(message: Mapping[str, Any]) -> list[str]:
-    return [value for value in message.values() if isinstance(value, str)]
+def _strings(value: Any) -> list[str]:
+    """Return every text in a message."""
+    if isinstance(value, str):
+        return [value]
+    items = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping | list):
+        return []
+    return [text for item in items for text in _strings(item)]
+
+
+def _items(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else [content]
+
+
+def _marked(
+    messages: Sequence[Mapping[str, Any]], marks: Iterable[str], *, typed: bool
+) -> list[dict[str, Any]]:
+    """Return messages that have a mark in place of each image.
+
+    The parts of one are lines of one text, as llama.cpp's server has it; `typed` leaves them apart,
+    for the templates that want it so.
+    """
+    following = iter(marks)
+    result = []
+    for message in messages:
+        content = message["content"]
+        if isinstance(content, list):
+            texts = [next(following) if isinstance(one, Image) else one for one in content]
+            content = (
+                [{"type": "text", "text": text} for text in texts] if typed else "\n".join(texts)
+            )
+        elif typed:
+            content = [{"type": "text", "text": content}]
+        result.append({**message, "content": content})
+    return result
+
+
+def _with_images(
+    parts: Iterable[PromptPart], images: Mapping[str, Image]
+) -> Iterator[PromptPart | Image]:
+    mark = re.compile(f"([{''.join(images)}])")
+    for part in parts:
+        for piece in mark.split(part.text):
+            if piece in images:
+                yield images[piece]
+            elif piece:
+                yield PromptPart(piece, part.parse_special)
 
 
 def _is_unicode(text: str) -> bool:

@@ -8,22 +8,25 @@ Promises:
   had, or computed again where the model's memory cannot be cut, and goes on;
 - the joined texts of a request's `TextDelta` events are its reply's text;
 - what a prompt begins with is not computed again if it is in the cache, or being computed;
+- an image in a prompt is encoded meanwhile, and holds up nobody else for longer than a batch;
 - a request that asks to be `repeatable` runs alone in an empty cache, so that it gives the same
   reply again. Any other reply may differ in the last digits of its logits, and so once in a while
   in a token, with what runs beside it and what lies in the cache.
 
 Leaves to others: the policy (`scheduler.py`, `waiting.py`), slots and cells (`placement.py`,
-`kv_cache.py`), failed batches (`recovery.py`), the model (`backend.py`), clients (the worker).
+`kv_cache.py`), failed batches (`recovery.py`), images (`image_turns.py`), the model (`backend.py`),
+clients (the worker).
 
-Threads: the engine has none. One thread calls everything; while `step` runs, other threads may call
-`interrupt`, `tokenize`, `tokenize_prompt` and `detokenize` only.
+Threads: one thread calls everything; while `step` runs, other threads may call `interrupt`,
+`tokenize`, `tokenize_prompt`, `tokenize_with_images` and `detokenize` only. The engine has no
+thread of its own but the one that encodes images (`image_reader.py`).
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 
 import numpy as np
@@ -33,22 +36,28 @@ from gguf_widgets.core.engine.backend import Backend, DecodeStatus, SamplerSpec
 from gguf_widgets.core.engine.batch_rows import Rows, arrange
 from gguf_widgets.core.engine.detokenizer import Detokenizer
 from gguf_widgets.core.engine.embedding import EmbeddingQueue
+from gguf_widgets.core.engine.image_prompt import PromptTokens, text_tokens, tokenize_with_images
+from gguf_widgets.core.engine.image_rows import fill_images
+from gguf_widgets.core.engine.image_turns import ImageTurns
 from gguf_widgets.core.engine.kv_cache import KVCache
 from gguf_widgets.core.engine.lookup import DraftPolicy
 from gguf_widgets.core.engine.output import Output
 from gguf_widgets.core.engine.placement import Placement
+from gguf_widgets.core.engine.positions import positions_of
 from gguf_widgets.core.engine.prompt import PromptPart, tokenize_prompt
 from gguf_widgets.core.engine.recovery import Recovery
 from gguf_widgets.core.engine.request_check import check_request, check_tokens
 from gguf_widgets.core.engine.sampler import choose_seed
 from gguf_widgets.core.engine.sequence import Sequence
 from gguf_widgets.core.engine.state import PrefixStates
+from gguf_widgets.core.engine.token_rows import fill_tokens
 from gguf_widgets.core.engine.writer import Writer
 from gguf_widgets.core.errors import (
     GgufWidgetsError,
     InvalidValueError,
     UnsupportedByModelError,
 )
+from gguf_widgets.core.images import Image
 from gguf_widgets.core.types import (
     EngineStats,
     FinishReason,
@@ -98,8 +107,16 @@ class Engine:
         self._waiting = self._placement.waiting
         self._output = Output()
         self._writer = Writer(backend, self._output)
+        vision = backend.vision
+        self._images = None if vision is None else ImageTurns(vision, self._output, self._fail)
+        self._max_whole = None if vision is None else vision.max_whole
         self._recovery = Recovery(
-            self._cache, self._placement, n_ctx, finish=self._finish, fail=self._fail
+            self._cache,
+            self._placement,
+            n_ctx,
+            finish=self._finish,
+            fail=self._fail,
+            whole_images=self._max_whole is not None,
         )
         self._num_prefilled = self._num_cached = 0  # tokens, of all requests
         self._drafts = DraftPolicy(self.settings.n_draft or 0)
@@ -129,6 +146,7 @@ class Engine:
             total_prompt_tokens=self._num_prefilled,
             total_cached_tokens=self._num_cached,
             total_completion_tokens=self._writer.num_written,
+            total_images=self._images.reader.num_encoded if self._images is not None else 0,
         )
 
     # Requests
@@ -139,7 +157,7 @@ class Engine:
         Raises
         ------
         UnsupportedByModelError
-            If the model cannot write.
+            If the model cannot write, or is sent an image and cannot see.
         InvalidValueError
             For an empty prompt, an unknown token, a setting out of range, or an id in use.
         ContextOverflowError
@@ -155,7 +173,8 @@ class Engine:
             )
         if request.request_id in self._by_id:
             raise InvalidValueError(f"A request {request.request_id!r} is already under way.")
-        check_request(request, n_ctx=self._n_ctx, n_vocab=self.backend.vocabulary.n_vocab)
+        n_vocab, vision = self.backend.vocabulary.n_vocab, self.backend.vision
+        check_request(request, n_ctx=self._n_ctx, n_vocab=n_vocab, vision=vision)
         num_prompt = len(request.prompt_tokens)
         # A prompt that fills the context exactly still gets one token: it needs no cell.
         max_output = max(1, self._n_ctx - num_prompt)
@@ -170,7 +189,11 @@ class Engine:
             detokenizer=Detokenizer(request.sampling.stop),
             arrived=perf_counter(),
             chunk_limit=self._n_batch,
+            images_end=request.images[-1].end if request.images else 0,
+            positions=positions_of(request.images),
         )
+        if self._images is not None and request.images:
+            self._images.enter()
         self._by_id[request.request_id] = sequence
         self._placement.add(sequence)
 
@@ -213,6 +236,8 @@ class Engine:
             if self._interruptible:
                 self.backend.interrupt()
         self.embedding.interrupt()
+        if self._images is not None:
+            self._images.reader.wake()
 
     # Text
 
@@ -236,6 +261,16 @@ class Engine:
     def tokenize_prompt(self, parts: Iterable[PromptPart]) -> list[int]:
         """Turn a rendered conversation (`ChatTemplate.render_parts`) into prompt tokens."""
         return tokenize_prompt(self.backend, parts)
+
+    def tokenize_with_images(self, parts: Iterable[PromptPart | Image]) -> PromptTokens:
+        """Do the same for a conversation with images in it.
+
+        Raises
+        ------
+        UnsupportedByModelError, ImageError
+            See `image_prompt.tokenize_with_images`.
+        """
+        return tokenize_with_images(self.backend, parts)
 
     def detokenize(self, tokens: Iterable[int], *, special: bool = False) -> str:
         """Turn tokens into text; with `special`, control tokens are written out.
@@ -263,6 +298,10 @@ class Engine:
             if self.settings.n_draft:
                 self._guess()
             chunks = self._plan()
+            if not chunks:  # all wait for images to be encoded, unless something ended just now
+                if self._images is not None and not self._output:
+                    self._images.wait()
+                return self._output.take()
             rows = arrange(chunks, own_cells=self._cache.own_cells)
             started = perf_counter()
             status = self._decode(chunks, rows)
@@ -281,9 +320,12 @@ class Engine:
             return
         sequence.started = perf_counter()
         request = sequence.request
+        text = request.prompt_tokens
+        if request.images:
+            text = text_tokens(text)
         try:
             sequence.sampler = self.backend.new_sampler(
-                SamplerSpec(request.sampling, sequence.seed, request.prompt_tokens, request.grammar)
+                SamplerSpec(request.sampling, sequence.seed, text, request.grammar)
             )
         except GgufWidgetsError as error:
             self._fail(sequence, error)
@@ -299,19 +341,20 @@ class Engine:
             left = sequence.max_output - sequence.num_output
             most = 0 if sequence.suspect else min(length, rows, left - 1, sequence.chunk_limit - 1)
             sequence.draft = sequence.ngrams.guess(sequence.tokens, most) if most > 0 else []
+            if sequence.images_end:  # an image cannot be guessed
+                sequence.draft = list(itertools.takewhile(lambda one: one >= 0, sequence.draft))
             rows -= len(sequence.draft)
 
     def _plan(self) -> list[scheduler.Chunk]:
-        """Plan a batch, making room for it first; never empty while something runs."""
+        """Plan a batch, making room for it first; empty if all that runs waits for images."""
         while True:
-            chunks = scheduler.plan_batch(
-                self._placement.ready,
-                n_batch=self._n_batch,
-                free_cells=self._cache.num_free_cells + self._cache.num_kept_cells,
-                prefill_limit=self._pace.limit,
-                prompts_alone=self._prompts_alone,
-                own_cells=self._cache.own_cells,
-            )
+            ready, watched = self._placement.ready, False
+            if self._images is not None and self._images.in_use:
+                watched = any(one.is_decoding and not one.is_batch for one in ready)
+                ready = self._images.choose(ready)
+                if not ready:
+                    return []
+            chunks = self._plan_of(ready, watched=watched)
             if chunks:
                 break
             # Only a lone sequence may fill the whole context, and it ends there; so there is
@@ -326,46 +369,44 @@ class Engine:
             self._cache.evict()
         return chunks
 
+    def _plan_of(self, ready: list[Sequence], *, watched: bool) -> list[scheduler.Chunk]:
+        free_cells = self._cache.num_free_cells + self._cache.num_kept_cells
+        vectors = self._images is not None and self._images.is_vectors
+        if vectors and self._max_whole is not None:
+            return scheduler.plan_whole_images(ready, most=self._max_whole, free_cells=free_cells)
+        return scheduler.plan_batch(
+            ready,
+            n_batch=self._n_batch,
+            free_cells=free_cells,
+            prefill_limit=self._pace.limit,
+            prompts_alone=self._prompts_alone,
+            own_cells=self._cache.own_cells,
+            watched=vectors and watched,
+        )
+
     def _decode(self, chunks: list[scheduler.Chunk], rows: list[Rows]) -> DecodeStatus:
-        self._fill(chunks, rows)
-        num_rows = sum(chunk.num_rows for chunk in chunks)
+        vision = self.backend.vision
+        decode: Callable[[int], int] = self.backend.decode
+        if vision is not None and self._images is not None and self._images.is_vectors:
+            num_rows = fill_images(vision, self._images, chunks, rows)
+            decode = self.backend.decode_images
+        else:
+            num_rows = fill_tokens(self.backend.batch, self._counting, chunks, rows)
         # Of running states, llama.cpp moves those of others as well while it computes, and leaves
         # them half moved when it is broken off: such a batch runs to its end.
         if not self._cache.can_cut or any(chunk.sequence.is_decoding for chunk in chunks):
-            code = self.backend.decode(num_rows)
+            code = decode(num_rows)
             self._interrupt_wanted = False
         else:
             with self._interrupt_lock:
                 self._interruptible = True
                 if self._interrupt_wanted:
                     self.backend.interrupt()
-            code = self.backend.decode(num_rows)
+            code = decode(num_rows)
             with self._interrupt_lock:
                 self._interruptible = self._interrupt_wanted = False
                 self.backend.clear_interrupt()
         return DecodeStatus.from_code(code)
-
-    def _fill(self, chunks: list[scheduler.Chunk], places: list[Rows]) -> None:
-        batch = self.backend.batch
-        for (sequence, start, count, draft), rows in zip(chunks, places, strict=True):
-            row, slot = rows.first, sequence.slot
-            batch.tokens[row] = sequence.tokens[start]
-            batch.positions[row] = start
-            batch.seq_ids[row] = slot
-            batch.logits[row] = 0
-            if count > 1:
-                row, end = rows.rest, rows.rest + count - 1
-                batch.tokens[row:end] = sequence.tokens[start + 1 : start + count]
-                batch.positions[row:end] = self._counting[start + 1 : start + count]
-                batch.seq_ids[row:end] = slot
-                batch.logits[row:end] = 0
-            batch.logits[rows.row(count - 1)] = start + count == len(sequence.tokens)
-            for index, token in enumerate(draft, count):
-                row = rows.row(index)
-                batch.tokens[row] = token
-                batch.positions[row] = start + index
-                batch.seq_ids[row] = slot
-                batch.logits[row] = 1
 
     def _advance(self, chunks: list[scheduler.Chunk], places: list[Rows], started: float) -> None:
         """Take in a batch that went well: count its tokens, sample where a row asked for it."""
@@ -427,6 +468,8 @@ class Engine:
     def _end(self, sequence: Sequence, *, keep: bool) -> None:
         """Give back all that a sequence has."""
         del self._by_id[sequence.request_id]
+        if self._images is not None and sequence.images_end:
+            self._images.leave(sequence)
         self._placement.remove(sequence, keep=keep)
         if sequence.sampler is not None:
             sequence.sampler.close()
@@ -444,5 +487,7 @@ class Engine:
             self.abort(request_id)
         self._closed = True
         self.embedding.close()
+        if self._images is not None:
+            self._images.reader.close()
         self.backend.close()
         return self._output.take()

@@ -28,7 +28,9 @@ from numpy.typing import NDArray
 
 from gguf_widgets.core.engine.backend import Backend, MemoryKind
 from gguf_widgets.core.engine.cells import Cells
+from gguf_widgets.core.engine.positions import Positions
 from gguf_widgets.core.engine.prefix_tree import PrefixTree
+from gguf_widgets.core.engine.slot_memory import SlotMemory
 from gguf_widgets.core.errors import DecodeError, StateFileError, WorkerBusyError
 
 __all__ = ["NOTHING", "KVCache", "Match"]
@@ -67,6 +69,7 @@ class KVCache:
     def __init__(self, backend: Backend, n_ctx: int) -> None:
         self._backend = backend
         self._memory = backend.memory
+        self._slots = SlotMemory(backend)
         n_slots = self._memory.n_slots
         self.num_cells = n_ctx * (n_slots if self._memory.own_cells else 1)
         self._cells = Cells(self.num_cells, n_slots)
@@ -114,25 +117,27 @@ class KVCache:
 
     # Taking over
 
-    def find(self, tokens: Sequence[int]) -> Match:
+    def find(self, tokens: Sequence[int], positions: Positions | None = None) -> Match:
         """Return the slot that holds most of a sequence's beginning; `NOTHING` if there is none.
 
         At least the last token is always left to compute: its logits are wanted.
         """
-        best = self._longest(tokens)
+        best = self._longest(tokens, positions)
         if self.own_cells and best.length < WORTH_COPYING and not self._goes_on_in(best):
             return NOTHING
         return best
 
-    def _longest(self, tokens: Sequence[int]) -> Match:
+    def _longest(self, tokens: Sequence[int], positions: Positions | None = None) -> Match:
         limit, best = len(tokens) - 1, NOTHING
         for slot, common in self._tree.matches(tokens):
             if common <= best.length:
                 break
             length = min(common, limit, self._cells.num_held(slot))
+            if positions is not None:
+                length = positions.whole(length)
             # A running state is one of all its tokens.
             whole = self.can_cut or length == self._cells.num_held(slot)
-            if length > best.length and whole and self._reaches(slot, length):
+            if length > best.length and whole and self._slots.reaches(slot, length):
                 best = Match(slot, length)
         return best
 
@@ -157,7 +162,9 @@ class KVCache:
             if min(common, limit) > more_than and slot not in self._kept
         ]
 
-    def acquire(self, tokens: Sequence[int], match: Match = NOTHING) -> tuple[int, int]:
+    def acquire(
+        self, tokens: Sequence[int], match: Match = NOTHING, positions: Positions | None = None
+    ) -> tuple[int, int]:
         """Give out a slot.
 
         Parameters
@@ -167,6 +174,8 @@ class KVCache:
             find it by them.
         match : Match
             What `find` found; nothing may have happened to the cache since.
+        positions : Positions, optional
+            The model's, where they are not the tokens' numbers.
 
         Returns
         -------
@@ -178,9 +187,10 @@ class KVCache:
             slot = match.slot  # all of it is wanted, so it goes on where it is
             del self._kept[slot]
             self._cells.set_idle(slot, False)
+            self._slots.set_positions(slot, positions)
             cached = match.length
         else:
-            slot, cached = self._slot_with(match)
+            slot, cached = self._slot_with(match, positions)
         self._tree.insert(slot, tokens)
         return slot, cached
 
@@ -194,11 +204,11 @@ class KVCache:
             positions that are needed, or 0 if it went wrong.
         """
         start = self._cells.num_held(target)
-        if not self._reaches(source, end):
+        if not self._slots.reaches(source, end):
             return start
-        if start and self._backend.seq_pos_min(source) > start and self.can_cut:
+        if start and self._slots.begins_behind(source, start) and self.can_cut:
             start = self.cut(target, 0)  # or there would be a gap between the two
-        self._backend.seq_cp(source, target, start, end)
+        self._slots.share(source, target, start, end)
         if self.own_cells:
             self._cells.grow(target, end - self._cells.num_held(target))
         else:
@@ -206,7 +216,7 @@ class KVCache:
         if source in self._kept:  # it was of use just now, so it is the last to leave
             del self._kept[source]
             self._kept[source] = None
-        if self._backend.seq_pos_max(target) != end - 1 or not self._reaches(target, end):
+        if not self._slots.holds(target, end) or not self._slots.reaches(target, end):
             return self.cut(target, 0)
         return end
 
@@ -227,6 +237,7 @@ class KVCache:
             return self._change_places(slot, target)
         heapq.heappop(self._empty)
         held = self._cells.num_held(slot)
+        self._slots.set_positions(target, self._slots.positions(slot))
         if held and self.take_over(slot, target, held) != held:
             self._empty_slot(target)
             return slot
@@ -241,16 +252,19 @@ class KVCache:
         except (DecodeError, StateFileError):
             return busy
         paths = [self._tree.path(slot) for slot in (busy, kept)]
+        positions = [self._slots.positions(slot) for slot in (busy, kept)]
         lengths = [self._cells.num_held(slot) for slot in (busy, kept)]
         pinned = kept in self._pinned
         order = [busy if slot == kept else slot for slot in self._kept]
         self._drop(kept)
+        self._slots.set_positions(kept, positions[0])
         if not self._load(kept, states[0], lengths[0]):
             return busy
         self._empty.remove(kept)
         heapq.heapify(self._empty)
         self._tree.insert(kept, paths[0])
         self._empty_slot(busy)
+        self._slots.set_positions(busy, positions[1])
         if self._load(busy, states[1], lengths[1]):
             self._empty.remove(busy)
             heapq.heapify(self._empty)
@@ -263,17 +277,17 @@ class KVCache:
     def _load(self, slot: int, state: NDArray[np.uint8], length: int) -> bool:
         """Fill an empty slot with a state; it stays empty if that goes wrong."""
         if length and not (
-            self._backend.state_seq_set(slot, state)
-            and self._backend.seq_pos_max(slot) == length - 1
+            self._backend.state_seq_set(slot, state) and self._slots.holds(slot, length)
         ):
-            self._clear(slot)
+            self._slots.clear(slot)
             return False
         self._cells.grow(slot, length)
         return True
 
-    def _slot_with(self, match: Match) -> tuple[int, int]:
+    def _slot_with(self, match: Match, positions: Positions | None = None) -> tuple[int, int]:
         """Return a slot that is not kept any more, and how much of a match it holds."""
         slot = self._take_slot(match)
+        self._slots.set_positions(slot, positions)
         if slot == match.slot:
             return slot, self.cut(slot, match.length)
         return slot, self.take_over(match.slot, slot, match.length) if match.length else 0
@@ -351,11 +365,11 @@ class KVCache:
         while self._cells.num_free < len(tokens):
             self.evict()
         try:
-            loaded = load(slot) and self._backend.seq_pos_max(slot) == len(tokens) - 1
+            loaded = load(slot) and self._slots.holds(slot, len(tokens))
         except BaseException:
             self._empty_slot(slot)
             raise
-        if not (loaded and self._reaches(slot, len(tokens))):
+        if not (loaded and self._slots.reaches(slot, len(tokens))):
             self._empty_slot(slot)
             raise DecodeError(
                 "The model's memory did not take the saved prefix back. Save it again.",
@@ -371,13 +385,6 @@ class KVCache:
         self._pinned.add(slot)
         self._cells.set_idle(slot, True)
 
-    def _reaches(self, slot: int, length: int) -> bool:
-        """Say whether a slot still has all the positions that computing from `length` on needs."""
-        if self._memory.kind is not MemoryKind.WINDOW:
-            return True
-        # The token at `length` looks at itself and the `window - 1` before it.
-        return self._backend.seq_pos_min(slot) <= max(0, length - self._memory.window + 1)
-
     # Growing and shrinking
 
     def grow(self, slot: int, count: int) -> None:
@@ -390,22 +397,16 @@ class KVCache:
         Returns
         -------
         int
-            `keep`, or 0 if this model's memory could not be cut there: then the slot is empty and
-            everything must be computed again.
+            `keep`; or less, where it is in the middle of an image whose tokens have one position;
+            or 0 if this model's memory could not be cut there: then the slot is empty. What is
+            missing must be computed again.
         """
-        last = self._backend.seq_pos_max(slot)
-        if not (keep > 0 and (last == keep - 1 or (last >= keep and self._cut_at(slot, keep)))):
-            self._clear(slot)
+        keep = self._slots.whole(slot, keep)
+        if not (keep > 0 and self._slots.cut(slot, keep)):
+            self._slots.clear(slot)
             keep = 0
         self._cells.cut(slot, keep)
         return keep
-
-    def _cut_at(self, slot: int, keep: int) -> bool:
-        return (
-            self._backend.seq_rm(slot, keep)
-            and self._backend.seq_pos_max(slot) == keep - 1
-            and self._reaches(slot, keep)
-        )
 
     def num_shared(self, slot: int) -> int:
         """Return how many of a slot's tokens some other slot begins with, too."""
@@ -454,7 +455,7 @@ class KVCache:
 
     def _is_covered(self, slot: int, keep: Sequence[int]) -> bool:
         return self.can_cut and any(
-            other in self._kept and common == len(keep) and self._reaches(other, common)
+            other in self._kept and common == len(keep) and self._slots.reaches(other, common)
             for other, common in self._tree.matches(keep)
             if other != slot
         )
@@ -470,7 +471,7 @@ class KVCache:
             and other in self._kept
             and other not in self._pinned
             and common == self._cells.num_held(other)
-            and self._reaches(slot, common)
+            and self._slots.reaches(slot, common)
         ]
         for other in covered:
             self._drop(other)
@@ -482,14 +483,8 @@ class KVCache:
         self._empty_slot(slot)
 
     def _empty_slot(self, slot: int) -> None:
-        self._clear(slot)
+        self._slots.clear(slot)
+        self._slots.set_positions(slot, None)
         self._cells.cut(slot, 0)
         self._tree.remove(slot)
         heapq.heappush(self._empty, slot)
-
-    def _clear(self, slot: int) -> None:
-        if not self._backend.seq_rm(slot, 0) or self._backend.seq_pos_max(slot) != -1:
-            raise DecodeError(
-                f"The model's memory did not let go of slot {slot}; load the model again.",
-                slot=slot,
-            )

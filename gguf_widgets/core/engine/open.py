@@ -12,7 +12,7 @@ from gguf_widgets.core.engine.backend import Backend, LoadProgress
 from gguf_widgets.core.errors import InvalidValueError, MissingDependencyError
 from gguf_widgets.core.types import LoadSettings
 
-__all__ = ["BACKENDS", "open_backend"]
+__all__ = ["BACKENDS", "open_backend", "open_vision"]
 
 BACKENDS = ("llama.cpp", "scripted")
 
@@ -46,6 +46,8 @@ def open_backend(
         If the model could not be loaded; `details["cancelled"]` if `on_progress` said so.
     NotEnoughMemoryError
         If there was not enough memory.
+    ModelFileError
+        If a projector is asked for that does not belong to the model; see `open_vision`.
     """
     settings.check()
     if kind == "scripted":
@@ -67,5 +69,33 @@ def open_backend(
                 f"llama-cpp-python, which runs the models, cannot be used here: {error}"
                 " Install it with: pip install 'gguf-widgets[llama]'"
             ) from error
-        return LlamaBackend(Path(path), settings, on_progress)
+        backend = LlamaBackend(Path(path), settings, on_progress)
+        if settings.mmproj:
+            try:
+                open_vision(backend, path, settings.mmproj)
+            except BaseException:
+                backend.close()
+                raise
+        return backend
     raise InvalidValueError(f"There is no backend {kind!r}; there are {', '.join(BACKENDS)}.")
+
+
+def open_vision(backend: Backend, path: Path | str, mmproj: Path | str) -> None:
+    """Let a loaded model see with a projector, which is judged first.
+
+    Raises
+    ------
+    ModelFileError
+        `MmprojFileError` if it is none, or not one for this model.
+    MissingDependencyError
+        If llama.cpp's library for images is not there.
+    ModelLoadError
+        If it could not be loaded.
+    """
+    from gguf_widgets.core.engine.llama import LlamaBackend
+    from gguf_widgets.core.gguf import check_is_projector, read_header
+
+    if not isinstance(backend, LlamaBackend):
+        raise InvalidValueError("Demo mode has prepared answers: it has no use for an mmproj file.")
+    facts = check_is_projector(read_header(mmproj), read_header(path))
+    backend.open_vision(Path(mmproj), facts.num_blocks)

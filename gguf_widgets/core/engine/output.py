@@ -13,6 +13,8 @@ from gguf_widgets.core.types import (
     Finished,
     FinishReason,
     GenerationEvent,
+    ImageProgress,
+    ImageSpan,
     PrefillProgress,
     TextDelta,
 )
@@ -41,6 +43,17 @@ class Output:
                 request_id=sequence.request_id,
                 num_done=sequence.num_computed,
                 num_total=sequence.num_prompt,
+            )
+        )
+
+    def reading(self, sequence: Sequence, span: ImageSpan, fraction: float) -> None:
+        """Say how much of an image is read."""
+        self._events.append(
+            ImageProgress(
+                request_id=sequence.request_id,
+                number=span.number + 1,
+                num_images=sequence.request.images[-1].number + 1,
+                fraction=fraction,
             )
         )
 

@@ -110,13 +110,15 @@ class Placement:
                 return False
             self._cache.clear()
         else:
-            match = self._cache.find(sequence.tokens)
+            match = self._cache.find(sequence.tokens, sequence.positions)
             leader, num_common = self._leader_for(sequence, match.length)
         if self.running and not self._fits(sequence, match, num_common):
             return False
         self.waiting.admitted(sequence)
         self._note_company(sequence)
-        sequence.slot, sequence.num_computed = self._cache.acquire(sequence.tokens, match)
+        sequence.slot, sequence.num_computed = self._cache.acquire(
+            sequence.tokens, match, sequence.positions
+        )
         self.running.append(sequence)
         self._follow(sequence, leader, num_common)
         return True
@@ -163,7 +165,7 @@ class Placement:
         free = self._cache.num_free_cells + self._cache.num_kept_cells
         free += sum(one.num_computed for one in patient)  # or less, where they share cells
         known = max(
-            self._cache.find(sequence.tokens).length,
+            self._cache.find(sequence.tokens, sequence.positions).length,
             max((common for _, common in self._cache.leaders(sequence.tokens, 0)), default=0),
         )
         mine = len(sequence.tokens) - known + _room_to_grow(sequence)
@@ -210,7 +212,7 @@ class Placement:
 
     def _follow_another(self, sequence: Sequence) -> None:
         """Look again: the leader has gone, perhaps leaving behind what is wanted."""
-        match = self._cache.find(sequence.tokens)
+        match = self._cache.find(sequence.tokens, sequence.positions)
         if match.length > sequence.num_computed and match.slot != sequence.slot:
             self._take_over(sequence, match.slot, match.length)
         self._follow(sequence, *self._leader_for(sequence, sequence.num_computed))

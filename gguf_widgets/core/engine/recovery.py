@@ -35,6 +35,8 @@ class Recovery:
         Ends a sequence for a reason, at a time.
     fail : callable
         Ends a sequence with an error.
+    whole_images : bool, default False
+        An image is computed in one go, and never in smaller pieces.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Recovery:
         *,
         finish: Callable[[Sequence, FinishReason, float], None],
         fail: Callable[[Sequence, GgufWidgetsError], None],
+        whole_images: bool = False,
     ) -> None:
         self._cache = cache
         self._placement = placement
         self._n_ctx = n_ctx
         self._finish = finish
         self._fail = fail
+        self._whole_images = whole_images
 
     def recover(self, status: DecodeStatus, chunks: list[scheduler.Chunk]) -> None:
         """Make good what a batch that was answered so has left behind."""
@@ -99,7 +103,7 @@ class Recovery:
             self._placement.preempt(victim, keep=False)
             return
         sequence, num_rows = chunks[0].sequence, chunks[0].num_rows
-        if num_rows > 1:
+        if num_rows > 1 and not (self._whole_images and sequence.is_at_image):
             sequence.chunk_limit = num_rows // 2
         elif sequence.num_output:
             self._finish(sequence, FinishReason.LENGTH, perf_counter())

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gguf_widgets.core.errors import ContextOverflowError, InvalidValueError
+from gguf_widgets.core.engine.image_prompt import text_tokens
+from gguf_widgets.core.engine.vision import Vision
+from gguf_widgets.core.errors import (
+    ContextOverflowError,
+    InvalidValueError,
+    UnsupportedByModelError,
+)
+from gguf_widgets.core.images import cannot_see
 from gguf_widgets.core.types import GenerateRequest
 
 __all__ = ["check_request", "check_tokens"]
 
 
-def check_request(request: GenerateRequest, *, n_ctx: int, n_vocab: int) -> None:
+def check_request(
+    request: GenerateRequest, *, n_ctx: int, n_vocab: int, vision: Vision | None = None
+) -> None:
     """Refuse what cannot run.
 
     Raises
@@ -25,6 +34,8 @@ def check_request(request: GenerateRequest, *, n_ctx: int, n_vocab: int) -> None
     ContextOverflowError
         For a prompt longer than the context; ``n_prompt``, ``n_ctx`` and ``excess`` are in its
         details.
+    UnsupportedByModelError
+        For an image where there is no projector.
     """
     request.sampling.check()
     if request.sampling.constrained and request.grammar is None:
@@ -36,7 +47,11 @@ def check_request(request: GenerateRequest, *, n_ctx: int, n_vocab: int) -> None
     tokens = request.prompt_tokens
     if not tokens:
         raise InvalidValueError("The prompt is empty: there is nothing to continue.")
-    check_tokens(tokens, n_vocab)
+    if request.images:
+        _check_images(request, vision)
+        check_tokens(text_tokens(tokens), n_vocab)
+    else:
+        check_tokens(tokens, n_vocab)
     biases = request.sampling.logit_bias
     check_tokens(list(biases), n_vocab)
     if sum(bias == float("-inf") for bias in biases.values()) == n_vocab:
@@ -50,6 +65,18 @@ def check_request(request: GenerateRequest, *, n_ctx: int, n_vocab: int) -> None
             n_prompt=len(tokens),
             n_ctx=n_ctx,
             excess=excess,
+        )
+
+
+def _check_images(request: GenerateRequest, vision: Vision | None) -> None:
+    if vision is None:
+        raise cannot_see()
+    last = request.images[-1]
+    if last.end == len(request.prompt_tokens) and (vision.n_pos > 1 or vision.max_whole):
+        raise UnsupportedByModelError(
+            "The prompt ends with an image, and this model has to be given some text behind it."
+            " Its chat template leaves none; put your question behind the image.",
+            problem="ends_with_image",
         )
 
 

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from gguf_widgets.core.engine.sequence import Sequence
 
-__all__ = ["Chunk", "PrefillPace", "choose_victim", "plan_batch"]
+__all__ = ["Chunk", "PrefillPace", "choose_victim", "plan_batch", "plan_whole_images"]
 
 # How often a sequence of a batch run gives way to others before it is treated like them.
 PATIENCE = 2
@@ -56,6 +56,7 @@ def plan_batch(
     prefill_limit: int,
     prompts_alone: bool = False,
     own_cells: bool = False,
+    watched: bool = False,
 ) -> list[Chunk]:
     """Choose the next batch.
 
@@ -73,6 +74,8 @@ def plan_batch(
         A batch holds decodes, or a part of one prompt; they take turns.
     own_cells : bool, default False
         Each slot has cells of its own.
+    watched : bool, default False
+        Somebody reads along a reply that has to wait for this batch.
 
     Returns
     -------
@@ -87,14 +90,14 @@ def plan_batch(
         ready = [min(suspects, key=_turn)]
     elif prompts_alone:
         ready = _decodes_or_one_prompt(ready)
-    if len(ready) == 1:  # the commonest case, kept short
+    if len(ready) == 1 and not watched:  # the commonest case, kept short
         sequence = ready[0]
         count = min(sequence.num_allowed, room)
         chunks = [Chunk(sequence, sequence.num_computed, count)]
         return _with_drafts(chunks, room - count) if sequence.draft else chunks
     decoding = [sequence for sequence in ready if sequence.is_decoding]
     prompts = [sequence for sequence in ready if not sequence.is_decoding]
-    watched = any(not sequence.is_batch for sequence in decoding)
+    watched = watched or any(not sequence.is_batch for sequence in decoding)
     if own_cells and prompts and not watched:
         return _whole(_prefill(prompts, room), n_batch)
     if len(decoding) + bool(prompts) > room:
@@ -105,6 +108,35 @@ def plan_batch(
         chunks += _prefill(prompts, min(room, prefill_limit) if watched else room)
         return chunks
     return _with_drafts(chunks, room) if any(one.draft for one in decoding) else chunks
+
+
+def plan_whole_images(ready: ReadOnly[Sequence], *, most: int, free_cells: int) -> list[Chunk]:
+    """Choose the next batch of vectors where an image has to be computed in one go.
+
+    Parameters
+    ----------
+    ready : sequence of Sequence
+        All of them at the beginning of an image.
+    most : int
+        The most vectors in such a batch.
+    free_cells : int
+        The most that can be stored.
+
+    Returns
+    -------
+    list of Chunk
+        Whole images, those first whose turn it is; empty if there are no cells for the first.
+    """
+    room = min(most, free_cells)
+    suspects = [sequence for sequence in ready if sequence.suspect]
+    chunks: list[Chunk] = []
+    for sequence in sorted(suspects[:1] or ready, key=_turn):
+        span = sequence.next_image
+        if span is None or span.num_tokens > room:
+            break
+        chunks.append(Chunk(sequence, sequence.num_computed, span.num_tokens))
+        room -= span.num_tokens
+    return chunks
 
 
 def _decodes_or_one_prompt(ready: ReadOnly[Sequence]) -> ReadOnly[Sequence]:

@@ -34,6 +34,8 @@ from gguf_widgets.core.engine.backend import (
 )
 from gguf_widgets.core.engine.demo_replies import demo_script
 from gguf_widgets.core.engine.embedding_backend import Embedder
+from gguf_widgets.core.engine.scripted_vision import stand_ins
+from gguf_widgets.core.engine.vision import Vision
 from gguf_widgets.core.errors import InvalidValueError, ModelLoadError, UnsupportedByModelError
 from gguf_widgets.core.types import LoadSettings, ModelInfo
 
@@ -99,6 +101,8 @@ class ScriptedBackend:
         Slots beyond ``n_seq_max``, where they have one cache and it can be cut.
     embedder : Embedder, optional
         For tests; the demo mode has no vectors.
+    vision : Vision, optional
+        For tests (`scripted_vision.py`); the demo mode sees nothing.
     fault : callable, optional
         Called before each decode with the rows as (token, position, slot); a `Fault` makes that
         decode fail. For tests.
@@ -118,6 +122,7 @@ class ScriptedBackend:
         can_cut: bool = True,
         kept_slots: int = 16,
         embedder: Embedder | None = None,
+        vision: Vision | None = None,
         fault: Callable[[list[tuple[int, int, int]]], Fault | None] | None = None,
     ) -> None:
         self.settings = _effective(settings or LoadSettings())
@@ -143,6 +148,7 @@ class ScriptedBackend:
         )
         self.batch = BatchArrays.empty(self.settings.n_batch or 0)
         self.embedder = embedder
+        self.vision = vision
         self.num_open_samplers = 0
         self._script = script
         self._token_s = 1 / tokens_per_s if tokens_per_s > 0 else 0.0
@@ -262,8 +268,8 @@ class ScriptedBackend:
 
     def decode(self, num_tokens: int) -> int:
         """See `Backend.decode`; batches that break llama.cpp's rules are refused as it does."""
-        self._outputs = {}
         if not 0 < num_tokens <= len(self.batch.tokens):
+            self._outputs = {}
             return DecodeStatus.INVALID
         rows = list(
             zip(
@@ -273,9 +279,17 @@ class ScriptedBackend:
                 strict=True,
             )
         )
+        if any(not 0 <= token < N_VOCAB for token, _, _ in rows):
+            self._outputs = {}
+            return DecodeStatus.INVALID
+        return self._decode(rows, self.batch.logits[:num_tokens])
+
+    def _decode(self, rows: list[tuple[int, int, int]], logits: NDArray[np.int8]) -> int:
+        self._outputs = {}
+        num_tokens = len(rows)
         following = [len(memory) for memory in self._memory]
-        for token, position, slot in rows:
-            if not 0 <= token < N_VOCAB or position != following[slot]:
+        for _, position, slot in rows:
+            if position != following[slot]:
                 return DecodeStatus.INVALID
             following[slot] += 1
         if not self._has_room(num_tokens, max(following)):
@@ -287,7 +301,7 @@ class ScriptedBackend:
         if self._wait(num_tokens):
             return DecodeStatus.ABORTED
         self._store(rows)
-        for row in self.batch.logits[:num_tokens].nonzero()[0].tolist():
+        for row in logits.nonzero()[0].tolist():
             if len(self._outputs) == self.memory.n_outputs:
                 raise AssertionError("more rows were asked for than there is room for")
             self._outputs[row] = (rows[row][2], rows[row][1] + 1)
@@ -308,6 +322,17 @@ class ScriptedBackend:
             self._holders[cell] = 1
             self._memory[slot].append(token)
             self._cells[slot].append(cell)
+
+    def decode_images(self, num_rows: int) -> int:
+        """See `Backend.decode_images`."""
+        if self.vision is None:
+            raise AssertionError("there is no projector")
+        rows = self.vision.batch
+        tokens = stand_ins(rows.vectors[:num_rows])
+        positions, slots = rows.positions[:num_rows].tolist(), rows.seq_ids[:num_rows].tolist()
+        return self._decode(
+            list(zip(tokens, positions, slots, strict=True)), rows.logits[:num_rows]
+        )
 
     def new_sampler(self, spec: SamplerSpec) -> ScriptedSampler:
         """See `Backend.new_sampler`; the settings change nothing about a script.
@@ -375,5 +400,6 @@ def _effective(settings: LoadSettings) -> LoadSettings:
             "use_mmap": False,
             "use_mlock": False,
             **chosen,
+            "mmproj": None,
         }
     )

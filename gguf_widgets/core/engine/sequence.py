@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from gguf_widgets.core.engine.backend import Sampler
 from gguf_widgets.core.engine.detokenizer import Detokenizer
 from gguf_widgets.core.engine.lookup import NgramIndex
+from gguf_widgets.core.engine.positions import Positions
 from gguf_widgets.core.types import (
     FinishReason,
     GenerateRequest,
+    ImageSpan,
     Priority,
     Reply,
     Timings,
@@ -63,6 +65,10 @@ class Sequence:
         It is a row of a table that has run beside others.
     draft : list of int
         What it is guessed to go on with, for the next batch.
+    images_end : int
+        Where the last image of its prompt ends; 0 without any.
+    positions : Positions or None
+        The model's positions of its tokens, where they are not the tokens' numbers.
     """
 
     request: GenerateRequest
@@ -86,6 +92,8 @@ class Sequence:
     num_passed: int = 0
     has_company: bool = False
     draft: list[int] = field(default_factory=list)
+    images_end: int = 0
+    positions: Positions | None = None
     ngrams: NgramIndex = field(default_factory=NgramIndex)
     sampler: Sampler | None = None
     started: float | None = None
@@ -130,7 +138,29 @@ class Sequence:
         count = min(len(self.tokens) - self.num_computed, self.chunk_limit)
         if self.stop_at > self.num_computed:
             count = min(count, self.stop_at - self.num_computed)
+        if self.images_end > self.num_computed:
+            count = min(count, self._to_boundary())
         return count
+
+    @property
+    def next_image(self) -> ImageSpan | None:
+        """The part of an image that it is at, or comes to next; None behind the last one."""
+        if self.images_end <= self.num_computed:
+            return None
+        return next(span for span in self.request.images if span.end > self.num_computed)
+
+    @property
+    def is_at_image(self) -> bool:
+        """Whether the next token to compute is one of an image."""
+        span = self.next_image
+        return span is not None and span.start <= self.num_computed
+
+    def _to_boundary(self) -> int:
+        """Return how many tokens there are to where text becomes image, or image text."""
+        span = self.next_image
+        if span is None:
+            raise AssertionError("there is an image ahead")
+        return (span.end if span.start <= self.num_computed else span.start) - self.num_computed
 
     @property
     def is_decoding(self) -> bool:

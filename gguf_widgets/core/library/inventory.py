@@ -37,7 +37,7 @@ from gguf_widgets.core.library.items import FoundFile, Source
 from gguf_widgets.core.library.judge import Machine
 from gguf_widgets.core.library.model_list import ModelList
 from gguf_widgets.core.library.places import user_dirs
-from gguf_widgets.core.library.projectors import pair
+from gguf_widgets.core.library.projectors import is_near, pair
 from gguf_widgets.core.library.scan import scan
 from gguf_widgets.core.library.sources import folder_sources, own_folders, sources
 from gguf_widgets.core.library.usage import last_uses
@@ -154,6 +154,32 @@ class ModelLibrary:
             named = []
         return self._resolve_path(text, named)
 
+    def projector_of(self, path: Path) -> Path | None:
+        """Return the image companion that goes with a model's file, as its entry has it.
+
+        Only headers of what lies where the model does are read, and of what a program itself gives
+        it; for a file outside all folders, what lies beside it.
+        """
+        here = str(path)
+        found = [file for _, file in self._named() if file.error is None]
+        model = next((f for f in found if any(str(p.path) == here for p in f.places)), None)
+        if model is None:
+            found = scan(folder_sources([path.parent]), user_dirs(), known=())
+            found = [file for file in found if file.error is None]
+            model = next((f for f in found if str(f.path) == here), None)
+        if model is None:
+            return None
+        near = [file for file in found if file is model or is_near(file, model)]
+        if len(near) == 1:  # as most models are: nothing is read
+            return None
+        facts = _facts(near)
+        projectors = pair((file, facts[file.path]) for file in near).get(id(model), [])
+        for projector in projectors:
+            about = facts[projector.path].projector
+            if about is not None and about.vision:
+                return projector.path
+        return None
+
     def change_token(self) -> str:
         """Return a text that changes whenever the list may have changed; cheap enough to poll."""
         digest = hashlib.blake2b(digest_size=16)
@@ -163,7 +189,7 @@ class ModelLibrary:
 
     def _named(self) -> list[tuple[str, FoundFile]]:
         """Find all files and give each a name of its own, without reading any."""
-        found = scan(self._sources(), user_dirs(), known=(_demo(),))
+        found = scan(self._sources(), user_dirs(), known=_bundled())
         named: list[tuple[str, FoundFile]] = []
         taken: set[str] = set()
         for file in found:
@@ -233,6 +259,19 @@ def models() -> ModelList:
     'demo'
     """
     return ModelLibrary().entries()
+
+
+def _bundled() -> list[FoundFile]:
+    """Find what comes with the package: the demo model first, and its image companion."""
+    from gguf_widgets import demo  # Late: only the list needs it.
+
+    model = _demo()
+    try:
+        companion = demo.demo_projector_path().absolute()
+    except OSError:  # also if it is not there: the model does without
+        return [model]
+    model.companions.append(companion)
+    return [model, FoundFile(companion, "demo", "demo")]
 
 
 def _demo() -> FoundFile:

@@ -25,22 +25,13 @@ import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from gguf_widgets.core.gguf_projector import ONLY_WITH
 from gguf_widgets.core.gguf_split import split_name
 from gguf_widgets.core.library.facts import Facts
 from gguf_widgets.core.library.items import FoundFile
 
-__all__ = ["pair"]
+__all__ = ["is_near", "pair"]
 
-# Kinds whose positions or tokens only one family knows, and how its architectures begin; the names
-# are in llama.cpp's `clip-impl.h` and `llama-arch.cpp`.
-_ONLY_WITH: Final[dict[str, tuple[str, ...]]] = {
-    "qwen2vl_merger": ("qwen2vl",),
-    "qwen2.5vl_merger": ("qwen2vl",),
-    "qwen3vl_merger": ("qwen3vl", "qwen35", "qwen4"),
-    "gemma3": ("gemma3",),
-    "gemma3nv": ("gemma3n",),
-    "llama4": ("llama4",),
-}
 _FORMATS: Final = ("F16", "BF16", "Q8_0", "F32")
 # What file names have beside the model's name.
 _NO_NAME: Final = re.compile(
@@ -92,6 +83,12 @@ def pair(files: Iterable[tuple[FoundFile, Facts]]) -> dict[int, list[FoundFile]]
     }
 
 
+def is_near(file: FoundFile, model: FoundFile) -> bool:
+    """Say whether a file may have a say in which projector a model has."""
+    own = {place.path for place in file.places}
+    return not own.isdisjoint(model.companions) or bool(_homes(file) & _homes(model))
+
+
 def _homes(file: FoundFile) -> set[str]:
     """Return the folders that a file lies in, and the repository that it is from."""
     homes = {str(place.path.parent) for place in file.places}
@@ -105,7 +102,7 @@ def _suits(projector: Facts, model: Facts) -> bool:
     if about is None or info is None or "embeddings" in model.capabilities:
         return False
     for kind in about.kinds:
-        if kind in _ONLY_WITH and not info.architecture.startswith(_ONLY_WITH[kind]):
+        if kind in ONLY_WITH and not info.architecture.startswith(ONLY_WITH[kind]):
             return False
     return info.n_embd == about.width or info.n_embd in about.sizes
 

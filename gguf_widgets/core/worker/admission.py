@@ -155,7 +155,7 @@ class Admission:
             what = f"{count:,} requests {whose} are open already; at most {limit:,} can be."
         else:
             what = (
-                f"The open requests {whose} hold {format_bytes(count)} of text already; at most "
+                f"The open requests {whose} hold {format_bytes(count)} already; at most "
                 f"{format_bytes(limit)} can wait."
             )
         then = "Wait for some of them to end, and try again"

@@ -65,7 +65,7 @@ def find_or_start(
     GgufWidgetsError
         What `prepare` raises.
     """
-    identity = file_identity(path, backend, requested.lora)
+    identity = file_identity(path, backend, requested.other_files)
     with registry.lock(identity):
         for entry in registry.matching(identity, requested):
             client = _join(entry, keep_alive_s)

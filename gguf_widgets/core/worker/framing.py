@@ -61,7 +61,7 @@ def encode(message: Any) -> bytes:
     if len(payload) > MAX_MESSAGE_BYTES:
         raise InvalidValueError(
             f"This request is {len(payload):,} bytes long; at most {MAX_MESSAGE_BYTES:,} can be "
-            "sent at once. Send a shorter text.",
+            "sent at once. Send a shorter text, or fewer or smaller images.",
             size=len(payload),
             limit=MAX_MESSAGE_BYTES,
         )

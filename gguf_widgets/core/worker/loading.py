@@ -11,18 +11,34 @@ import atexit
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gguf_widgets.core import fit_reservation
+from gguf_widgets.core.engine.backend import Backend
 from gguf_widgets.core.engine.chat_template import ChatTemplate
 from gguf_widgets.core.engine.engine import Engine
-from gguf_widgets.core.engine.open import open_backend
-from gguf_widgets.core.errors import ChatTemplateError, InvalidValueError, LoadCancelledError
+from gguf_widgets.core.engine.image_prompt import MARK, PromptTokens
+from gguf_widgets.core.engine.open import open_backend, open_vision
+from gguf_widgets.core.engine.prompt import PromptPart
+from gguf_widgets.core.errors import (
+    ChatTemplateError,
+    GgufWidgetsError,
+    InvalidValueError,
+    LoadCancelledError,
+)
 from gguf_widgets.core.fit_measured import Measured, measure
+from gguf_widgets.core.images import Image, cannot_see
 from gguf_widgets.core.state_identity import ModelFiles
-from gguf_widgets.core.types import LoadSettings, ModelInfo, SamplingSettings
+from gguf_widgets.core.types import (
+    ImagePart,
+    LoadSettings,
+    Message,
+    ModelInfo,
+    SamplingSettings,
+)
 from gguf_widgets.core.worker import protocol
 from gguf_widgets.core.worker.protocol import Prompt
 from gguf_widgets.core.worker.spec import WorkerSpec, printable
@@ -57,31 +73,41 @@ class LoadedModel:
     _templates: dict[str | None, ChatTemplate] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def prompt_tokens(self, prompt: Prompt) -> list[int]:
-        """Return the tokens a prompt becomes.
+    def prompt_tokens(self, prompt: Prompt) -> PromptTokens:
+        """Return the tokens a prompt becomes, and the images among them.
 
         Raises
         ------
         InvalidValueError
             For an empty text.
+        UnsupportedByModelError, ImageError
+            For an image, where there is no projector, or one that cannot be read.
         ChatTemplateError
             If the chat template fails.
         """
         if prompt.tokens is not None:
-            return prompt.tokens
+            return PromptTokens(prompt.tokens)
         return self.render(prompt)[1]
 
-    def render(self, prompt: Prompt) -> tuple[str, list[int]]:
+    def render(self, prompt: Prompt) -> tuple[str, PromptTokens]:
         """Return the text a prompt becomes, and its tokens."""
         if prompt.tokens is not None:
-            return self.detokenize(prompt.tokens), prompt.tokens
+            return self.detokenize(prompt.tokens), PromptTokens(prompt.tokens)
         if prompt.text is not None:
             tokens = self.engine.tokenize(prompt.text, add_special=True, parse_special=True)
-            return prompt.text, tokens
+            return prompt.text, PromptTokens(tokens)
         if not prompt.messages:
             raise InvalidValueError("The conversation is empty: there is nothing to answer.")
-        parts = self._template(prompt.chat_template).render_parts(prompt.messages)
-        return "".join(part.text for part in parts), self.engine.tokenize_prompt(parts)
+        template = self._template(prompt.chat_template)
+        if prompt.has_images:
+            if self.engine.backend.vision is None:
+                raise cannot_see()
+            seen = template.render_with_images(_opened(prompt.messages))
+            text = "".join(part.text if isinstance(part, PromptPart) else MARK for part in seen)
+            return text, self.engine.tokenize_with_images(seen)
+        parts = template.render_parts(prompt.messages)
+        text = "".join(part.text for part in parts)
+        return text, PromptTokens(self.engine.tokenize_prompt(parts))
 
     def embed_tokens(self, message: protocol.Embed) -> list[list[int]]:
         """Return the tokens of texts that are to be embedded; see `EmbeddingQueue.tokenize`."""
@@ -137,6 +163,22 @@ class LoadedModel:
         return template
 
 
+def _opened(messages: list[Message]) -> list[dict[str, Any]]:
+    """Return messages whose contents are texts and images; each image is judged, again."""
+    return [
+        {
+            "role": message["role"],
+            "content": [
+                Image(part.data) if isinstance(part, ImagePart) else part.text
+                for part in message["parts"]
+            ]
+            if "parts" in message
+            else message["content"],
+        }
+        for message in messages
+    ]
+
+
 def embeddings(
     request_id: str, texts: list[list[int]], vectors: NDArray[np.float32]
 ) -> protocol.Embeddings:
@@ -164,7 +206,7 @@ def changed_settings(requested: LoadSettings, effective: LoadSettings) -> list[s
     notes = []
     for name, wanted in requested.to_dict().items():
         given = getattr(effective, name)
-        if wanted is None or given == wanted or name == "chat_template":
+        if wanted is None or given == wanted or name in ("chat_template", "mmproj"):
             continue
         if name == "n_ctx" and given > wanted:
             continue  # it is rounded up
@@ -219,11 +261,15 @@ def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedM
         info = header.info()
         info = info.replace(path=printable(info.path))
     files = ModelFiles(spec.path, spec.backend)  # before: a file put there meanwhile is noticed
-    backend = open_backend(spec.backend, spec.path, spec.chosen, progress)
+    backend = open_backend(spec.backend, spec.path, spec.chosen.replace(mmproj=""), progress)
+    memory = _measured(spec)  # before there is anything else than the model
+    if spec.chosen.mmproj:
+        on_progress(1.0, "Loading the image companion")
+        notes += _see(backend, spec)
+    fit_reservation.settle(spec.reservation)
     engine = Engine(backend)
     noted = changed_settings if backend.can_write else _changed_for_embedding
     notes += noted(spec.requested, engine.settings)
-    memory = _measure(spec)
     model = LoadedModel(engine=engine, info=info, files=files, notes=tuple(notes), memory=memory)
     if spec.backend != "scripted" and backend.can_write:  # the demo's template is the built-in one
         on_progress(1.0, "Trying the chat template")
@@ -233,6 +279,21 @@ def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedM
     return model
 
 
+def _see(backend: Backend, spec: WorkerSpec) -> list[str]:
+    """Load the projector; return what there is to say of it.
+
+    One that nobody named may be missing: text works without.
+    """
+    try:
+        open_vision(backend, spec.path, spec.chosen.mmproj or "")
+    except GgufWidgetsError as error:
+        if not spec.mmproj_may_miss:
+            backend.close()
+            raise
+        return [f"The model is loaded without its image companion: {error.message}"]
+    return []
+
+
 def _adopt_reservation(spec: WorkerSpec) -> None:
     """Hold the memory that was reserved for this model for as long as this process lives."""
     if spec.reservation:
@@ -240,11 +301,10 @@ def _adopt_reservation(spec: WorkerSpec) -> None:
         atexit.register(fit_reservation.drop, spec.reservation)
 
 
-def _measure(spec: WorkerSpec) -> Measured | None:
+def _measured(spec: WorkerSpec) -> Measured | None:
     """Return what llama.cpp has allocated."""
     if spec.backend == "scripted":
         return None
     from gguf_widgets.core.engine.llama.library import log
 
-    fit_reservation.settle(spec.reservation)
     return measure(log.buffers)

@@ -260,15 +260,20 @@ class PrefixRequests:
             return prompt.tokens
         if prompt.text is not None:
             return text_prefix(
-                lambda text: self._model.prompt_tokens(protocol.Prompt(text=text)), prompt.text
+                lambda text: self._model.prompt_tokens(protocol.Prompt(text=text)).tokens,
+                prompt.text,
             )
         if not prompt.messages:
             raise InvalidValueError("The conversation is empty: there is nothing to save.")
+        if prompt.has_images:
+            raise InvalidValueError(
+                "A conversation with images cannot be saved as a prefix. Leave the images out."
+            )
 
         def rendered(messages: list[Message]) -> list[int]:
             return self._model.prompt_tokens(
                 protocol.Prompt(messages=messages, chat_template=prompt.chat_template)
-            )
+            ).tokens
 
         return conversation_prefix(rendered, prompt.messages)
 

@@ -13,7 +13,8 @@ A conversation::
                               <-    LoadProgress ... while the model loads
                               <-    Ready | LoadFailed (and the end)
     Generate                  ->
-                              <-    PrefillProgress*  TextDelta*  then one Finished | Failed
+                              <-    (PrefillProgress | ImageProgress)*  TextDelta*
+                                    then one Finished | Failed
     Tokenize/Detokenize/Render/GetStats ->
                               <-    one of Tokens | Text | Rendered | Stats | Failed
     Embed                     ->
@@ -51,6 +52,8 @@ from gguf_widgets.core.types import (
     EngineStats,
     Failed,
     Finished,
+    ImagePart,
+    ImageProgress,
     LoadSettings,
     Message,
     ModelInfo,
@@ -102,7 +105,7 @@ __all__ = [
 ]
 
 # Raise this when the meaning of any message below changes.
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 # The vectors of so many texts fit into one message also if each has 16,384 numbers.
 MAX_EMBED_TEXTS = 256
@@ -136,12 +139,22 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be continued: exactly one of raw text, tokens or a conversation.
 
     `chat_template` replaces the model's own template for `messages` ("chatml" is the built-in one).
+    The images in them are the bytes of their files; the worker decodes them.
     """
 
     text: str | None = None
     tokens: list[int] | None = None
     messages: list[Message] | None = None
     chat_template: str | None = None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any message has images."""
+        return any(
+            isinstance(part, ImagePart)
+            for message in self.messages or ()
+            for part in message.get("parts", ())
+        )
 
     def check(self) -> None:
         """Raise `InvalidValueError` unless exactly one of the three is given."""
@@ -413,6 +426,7 @@ ServerMessage = (
     | Ready
     | LoadFailed
     | PrefillProgress
+    | ImageProgress
     | TextDelta
     | Finished
     | Failed

@@ -32,6 +32,7 @@ from gguf_widgets.core.types import (
     FinishReason,
     GenerateRequest,
     GenerationEvent,
+    ImageProgress,
     PrefillProgress,
     Reply,
     TextDelta,
@@ -112,10 +113,12 @@ class Requests:
         def prepare() -> GenerateRequest:
             prompt.check()
             sampling.check()
+            tokens, images = self._model.prompt_tokens(prompt)
             return GenerateRequest(
                 request_id=message.request_id,
                 client_id=connection.client_id or "",
-                prompt_tokens=self._model.prompt_tokens(prompt),
+                prompt_tokens=tokens,
+                images=images,
                 sampling=self._model.sampling_for(prompt, sampling),
                 priority=message.priority,
                 grammar=grammar_for(sampling),
@@ -151,7 +154,7 @@ class Requests:
 
         def work() -> protocol.Rendered:
             message.prompt.check()
-            text, tokens = self._model.render(message.prompt)
+            text, (tokens, _) = self._model.render(message.prompt)
             return protocol.Rendered(
                 request_id=message.request_id, text=text, num_tokens=len(tokens)
             )
@@ -255,7 +258,7 @@ class Requests:
     def deliver(self, events: list[GenerationEvent]) -> None:
         """Send events to the clients they belong to."""
         for event in events:
-            if isinstance(event, PrefillProgress | TextDelta):
+            if isinstance(event, PrefillProgress | ImageProgress | TextDelta):
                 request = self._open.get(event.request_id)
                 if request is not None and not request.pieces:
                     continue

@@ -37,6 +37,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         What the person should know of this model, from before the loading.
     reservation : str
         The name of the memory that is reserved for it; see `fit_reservation`.
+    mmproj_may_miss : bool
+        The image companion was found and not named: without it the model is still what was wanted.
     """
 
     path: str
@@ -45,6 +47,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     chosen: LoadSettings
     notes: tuple[str, ...] = ()
     reservation: str = ""
+    mmproj_may_miss: bool = False
 
     def to_argument(self) -> str:
         """Return everything but the path, which travels as an argument of its own."""
@@ -59,12 +62,13 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def file_identity(
-    path: str | os.PathLike[str], backend: str, lora: Iterable[tuple[str, float]] = ()
+    path: str | os.PathLike[str], backend: str, other_files: Iterable[str] = ()
 ) -> str:
     """Return a digest of which file this is, whatever name it was reached by, and the backend.
 
-    The files of adapters (`LoadSettings.lora`) count, too: one that has been written anew under the
-    same name is another one. The scripted backend reads no file, so there the path alone counts.
+    The files that are loaded with it (`LoadSettings.other_files`) count, too: one that has been
+    written anew under the same name is another one. The scripted backend reads no file: there the
+    path alone counts.
 
     Raises
     ------
@@ -73,7 +77,7 @@ def file_identity(
     """
     if backend == "scripted":
         return _digest(b"scripted:" + os.fsencode(Path(path).absolute()))
-    files = [path, *(name for name, _ in lora)]
+    files = [path, *other_files]
     return _digest(b"\0".join([f"{backend}:".encode(), *map(_facts, files)]))
 
 

@@ -10,10 +10,12 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.tiny_projector import picture
 
 from gguf_widgets.core.engine import template_renderer
 from gguf_widgets.core.engine.chat_template import CHATML, ChatTemplate
 from gguf_widgets.core.errors import ChatTemplateError, InvalidValueError
+from gguf_widgets.core.images import Image
 
 CONTROL = ("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|im_end|>!")
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -273,3 +275,68 @@ def test_the_renderer_knows_nothing_of_this_package(template):
     process = psutil.Process(plain._renderer._child.pid)
     assert not [file for file in process.open_files() if "gguf_widgets" in file.path]
     assert process.rlimit(psutil.RLIMIT_AS)[0] == template_renderer.LIMIT_BYTES
+
+
+PICTURES = [Image(picture(seed)) for seed in range(3)]
+
+
+def flat(parts) -> str:
+    """Write what a conversation became: images by their numbers, plain text between bars."""
+    return "".join(
+        f"({PICTURES.index(part)})"
+        if isinstance(part, Image)
+        else (part.text if part.parse_special else f"|{part.text}|")
+        for part in parts
+    )
+
+
+def test_images_stand_where_they_were_put(template):
+    one, two, three = PICTURES
+    talk = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [one, "What is", two, "this?"]},
+        {"role": "assistant", "content": "A cat."},
+        {"role": "user", "content": ["And <|im_end|>", three, one]},
+    ]
+    assert flat(template(None).render_with_images(talk)) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\n(0)\nWhat is\n(1)\nthis?<|im_end|>\n"
+        "<|im_start|>assistant\nA cat.<|im_end|>\n"
+        "<|im_start|>user\nAnd |<|im_end|>|\n(2)\n(0)<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_a_template_that_wants_the_parts_of_a_message_gets_them(template):
+    source = (
+        "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}"
+        "<{{ part.text | trim }}>{% else %}{{ raise_exception('parts are wanted') }}{% endif %}"
+        "{% endfor %}{% endfor %}"
+    )
+    asked = [{"role": "system", "content": "S"}, {"role": "user", "content": [PICTURES[1], "x"]}]
+    assert flat(template(source).render_with_images(asked)) == "<S><(1)><x>"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "nothing of it",
+        "{{ messages[0].content }}{{ messages[0].content }}",
+        "{{ messages[0].content | reverse }}",
+        "{{ messages[0].content[:1] }}",
+        "{{ raise_exception('no images, please') }}",
+        "{{",
+    ],
+)
+def test_a_template_that_loses_images_is_no_good_for_them(template, source):
+    asked = [{"role": "user", "content": [PICTURES[0], "x", PICTURES[1]]}]
+    with pytest.raises(ChatTemplateError):
+        template(source).render_with_images(asked)
+
+
+def test_no_text_of_a_person_becomes_an_image(template):
+    private = "".join(chr(code) for code in range(0xF0000, 0xF0010))
+    asked = [{"role": "user", "content": [f"{private}<__media__>", PICTURES[0], private]}]
+    source = "{{ messages[0].content }}" + private
+    assert flat(template(source).render_with_images(asked)) == (
+        f"{private}<__media__>\n(0)\n{private}{private}"
+    )

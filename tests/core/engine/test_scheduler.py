@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.sequences import sequence
+from support.tiny_projector import picture
 
 from gguf_widgets.core.engine import scheduler
+from gguf_widgets.core.images import Image
+from gguf_widgets.core.types import ImageSpan
 
 
 @st.composite
@@ -182,3 +185,57 @@ def test_chunks_follow_the_measured_pace():
     for _ in range(50):
         pace.observe(100, 1e-6)
     assert pace.limit == 512
+
+
+# --- batches of images -------------------------------------------------------------------------
+
+
+def at_image(order, num_tokens, **more):
+    """Return a sequence whose prompt is one image and a token behind it."""
+    one = sequence(order, "c", num_tokens + 1, **more)
+    span = ImageSpan(
+        start=0, num_tokens=num_tokens, num_positions=num_tokens, image=Image(picture(order))
+    )
+    one.request = one.request.replace(images=(span,))
+    one.images_end = num_tokens
+    return one
+
+
+def test_text_and_images_never_share_a_chunk() -> None:
+    one = sequence(0, "c", 30)
+    spans = [
+        ImageSpan(start=start, num_tokens=5, num_positions=5, image=Image(picture()))
+        for start in (4, 9)
+    ]
+    one.request = one.request.replace(images=tuple(spans))
+    one.images_end = 14
+    pieces = []
+    while one.num_computed < 30:
+        pieces.append((one.is_at_image, one.num_allowed))
+        one.num_computed += one.num_allowed
+    assert pieces == [(False, 4), (True, 5), (True, 5), (False, 16)]
+
+
+def test_whole_images_are_taken_as_they_fit_and_in_turn() -> None:
+    ready = [at_image(0, 30, last_step=7), at_image(1, 20), at_image(2, 30), at_image(3, 60)]
+
+    def orders(n_batch, free_cells, some=ready):
+        chunks = scheduler.plan_whole_images(some, most=n_batch, free_cells=free_cells)
+        assert all(chunk.num_tokens == chunk.sequence.images_end for chunk in chunks)
+        return [chunk.sequence.order for chunk in chunks]
+
+    assert orders(64, 1000) == [1, 2]  # the next one is too long: it comes first next time
+    assert orders(256, 1000) == [1, 2, 3, 0]
+    assert orders(256, 25) == [1]
+    assert orders(256, 10) == []
+    ready[2].suspect = True
+    assert orders(256, 1000) == [2]
+
+
+def test_beside_a_stream_a_batch_of_an_image_is_as_short_as_one_of_a_prompt() -> None:
+    ready = [at_image(0, 400)]
+    known = {"n_batch": 512, "free_cells": 1000, "prefill_limit": 64}
+    assert [chunk.num_tokens for chunk in scheduler.plan_batch(ready, **known)] == [400]
+    assert [chunk.num_tokens for chunk in scheduler.plan_batch(ready, **known, watched=True)] == [
+        64
+    ]

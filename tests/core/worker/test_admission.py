@@ -132,7 +132,7 @@ requests.Admission = lambda: Admission(Limits(open_in_all=12, bytes_in_all=100_0
         mine = newcomer.generate(1)
         newcomer.generate(2, prompt=Prompt(text="x" * 100_000))
         answers = newcomer.until_terminal()
-        assert "of text already" in answers[-1].error["message"]
+        assert "already; at most" in answers[-1].error["message"]
         assert answers[-1].error["details"]["unit"] == "bytes"
         newcomer.send(protocol.Abort(request_id=mine))
         assert isinstance(newcomer.until_terminal()[-1], Finished)

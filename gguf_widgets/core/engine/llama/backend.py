@@ -32,8 +32,10 @@ from gguf_widgets.core.engine.llama.library import log, start, strlen_callback
 from gguf_widgets.core.engine.llama.native_batch import NativeBatch
 from gguf_widgets.core.engine.llama.sampling import LlamaSampler, Samplers, log_probabilities
 from gguf_widgets.core.engine.llama.state import describe_format, read_state, write_state
+from gguf_widgets.core.engine.llama.vision import LlamaVision
 from gguf_widgets.core.engine.llama.vocabulary import LlamaVocabulary
-from gguf_widgets.core.errors import DecodeError, StateFileError
+from gguf_widgets.core.engine.vision import Vision
+from gguf_widgets.core.errors import DecodeError, StateFileError, UnsupportedByModelError
 from gguf_widgets.core.types import LoadSettings
 
 __all__ = ["LlamaBackend"]
@@ -70,6 +72,7 @@ class LlamaBackend:
         self._context: Any = None
         self._samplers: Samplers | None = None
         self.embedder: Embedder | None = None
+        self.vision: Vision | None = None
         self._flag = ctypes.create_string_buffer(b"", 2)
         self._copy_of: tuple[int, NDArray[np.uint8]] | None = (
             None  # a slot's state, until it changes
@@ -131,12 +134,44 @@ class LlamaBackend:
             self.state_format += f", adapters {adapters.description}"
         return settings
 
+    def open_vision(self, path: Path, num_blocks: int) -> None:
+        """Let the model see with a projector; before an engine is made of this.
+
+        Parameters
+        ----------
+        path : Path
+            Judged; see `gguf_projector`.
+        num_blocks : int
+            Layers of its encoder.
+
+        Raises
+        ------
+        MissingDependencyError, ModelLoadError, MmprojFileError
+            See `LlamaVision`; the model is as it was.
+        UnsupportedByModelError
+            If the model cannot write.
+        """
+        if self._context is None:
+            raise UnsupportedByModelError(
+                "This is an embedding model: it cannot answer, so it has no use for an image"
+                " companion (mmproj). Load it without."
+            )
+        self.vision = LlamaVision(path, self._model, self._context, self.settings, num_blocks)
+        self.settings = self.settings.replace(mmproj=str(path))
+
     # Work
 
     def decode(self, num_tokens: int) -> int:
         """See `Backend.decode`."""
         self._copy_of = None
         return int(lib.llama_decode(self._context, self._native_batch.first(num_tokens)))
+
+    def decode_images(self, num_rows: int) -> int:
+        """See `Backend.decode_images`."""
+        if self.vision is None:
+            raise AssertionError("there is no projector")
+        self._copy_of = None
+        return self.vision.decode(num_rows)
 
     def new_sampler(self, spec: SamplerSpec) -> LlamaSampler:
         """See `Backend.new_sampler`."""
@@ -217,6 +252,9 @@ class LlamaBackend:
             self._samplers = None
         if self.embedder is not None:
             self.embedder.close()
+        if self.vision is not None:
+            self.vision.close()
+            self.vision = None
         if self._context is not None:
             lib.llama_free(self._context)
             self._context = None

@@ -21,19 +21,19 @@ import llama_cpp as lib
 
 from gguf_widgets.core.engine.llama_log import LlamaLog
 
-__all__ = ["log", "start", "strlen_callback"]
+__all__ = ["log", "native_log", "start", "strlen_callback"]
 
 log = LlamaLog()
 
 
 def start() -> None:
     """Have llama.cpp ready, and its log come here, also if somebody else has taken it meanwhile."""
-    lib.llama_log_set(_callback(), ctypes.c_void_p(0))
+    lib.llama_log_set(native_log(), ctypes.c_void_p(0))
 
 
 @cache
-def _callback() -> Any:
-    """Initialise llama.cpp once for the process; what is returned has to stay alive."""
+def native_log() -> Any:
+    """Initialise llama.cpp once for the process; return what its libraries are to log to."""
 
     def take(level: int, text: bytes, _: int | None) -> None:
         log.take(level, text)
