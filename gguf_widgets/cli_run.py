@@ -398,9 +398,7 @@ def _waited(run: BatchRun, arguments: argparse.Namespace) -> int:
 
 
 def _ended(run: BatchRun, arguments: argparse.Namespace) -> int:
-    from gguf_widgets.batch.files.formats import Format, format_of_name
-    from gguf_widgets.batch.requests import save_requests
-    from gguf_widgets.batch.saving import save_result
+    from gguf_widgets.batch.saving import save_run
     from gguf_widgets.core.store.batch_runs import BatchRuns
     from gguf_widgets.core.store.batch_tasks import RunTasks
     from gguf_widgets.core.store.store import default_store
@@ -411,10 +409,7 @@ def _ended(run: BatchRun, arguments: argparse.Namespace) -> int:
         store = default_store()
         record = BatchRuns(store).get(run.id)
         tasks = RunTasks(store, run.id)
-        if run.spec.requests and format_of_name(arguments.out) is Format.JSONL:
-            written = save_requests(arguments.out, record, run.spec, tasks)
-        else:
-            written = save_result(arguments.out, record, run.spec, tasks)
+        written = save_run(arguments.out, record, run.spec, tasks)
         for note in written.notes:
             _say(plain_text(note, 2000))
         path = written.path

@@ -51,7 +51,8 @@ def all_requirements() -> dict[str, set[str]]:
 
 def test_conda_gets_what_pip_gets_with_the_engine() -> None:
     extras = PROJECT["optional-dependencies"]
-    wanted = parsed(PROJECT["dependencies"] + extras["llama"] + extras["download"])
+    more = [one for name in ("llama", "charts", "download", "tables") for one in extras[name]]
+    wanted = parsed(PROJECT["dependencies"] + more)
     listed = [entry for entry in ENVIRONMENT["dependencies"] if isinstance(entry, str)]
     given = parsed(listed)
     assert given.pop("python") == {PROJECT["requires-python"]}

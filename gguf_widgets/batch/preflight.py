@@ -18,6 +18,7 @@ import msgspec
 
 from gguf_widgets.batch.question import Question
 from gguf_widgets.core.format import format_count, format_duration
+from gguf_widgets.core.images import IMAGE_MARK
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.types import Message
 
@@ -25,6 +26,7 @@ __all__ = ["Preflight", "look", "time_for"]
 
 _SAMPLE: Final = 200  # rows whose tokens are counted to know how many letters make one
 _LONGEST: Final = 200  # the longest rows, counted as well
+_WITH_IMAGES: Final = 20  # in place of both: images take room, and counting theirs takes time
 _MARGIN: Final = 0.75  # those of them that may take so much of the room, by their letters
 _COMPARED: Final = 20
 
@@ -117,20 +119,28 @@ def look(
     longest: list[tuple[int, int, Question]] = []
     keys: set[str] = set()
     num_asked = 0
+    has_images = False
+    num_sample, num_longest = _SAMPLE, _LONGEST
     for one in questions:
         if not isinstance(one, Question) or (one.alike and one.key in keys):
             continue
         keys.add(one.key)
         num_asked += 1
+        if not has_images and any("parts" in message for message in one.messages):
+            has_images = True
+            num_sample = num_longest = _WITH_IMAGES
+            del sample[num_sample:]
+            longest = heapq.nlargest(num_longest, longest)
+            heapq.heapify(longest)
         text = _text(one.messages)
         entry = (len(text), one.number, one)
-        if len(longest) < _LONGEST:
+        if len(longest) < num_longest:
             heapq.heappush(longest, entry)
         else:
             heapq.heappushpop(longest, entry)
-        if len(sample) < _SAMPLE:
+        if len(sample) < num_sample:
             sample.append(one)
-        elif (place := rng.randrange(num_asked)) < _SAMPLE:
+        elif (place := rng.randrange(num_asked)) < num_sample:
             sample[place] = one
     n_ctx = model.settings.n_ctx or 0
     if not num_asked:
@@ -151,7 +161,7 @@ def look(
             counted[number] = model.count_tokens(one.messages)
     too_long = sorted(number for number, num in counted.items() if num >= n_ctx)
     # Rows below the ones that were counted are shorter than all of them: do they fit for sure?
-    beyond = num_asked > _LONGEST and longest[0][0] * per_letter > _MARGIN * n_ctx
+    beyond = num_asked > num_longest and longest[0][0] * per_letter > _MARGIN * n_ctx
     tokens = sorted(counted.values())
     preflight = Preflight(
         num_rows=num_rows,
@@ -166,7 +176,7 @@ def look(
         n_ctx=n_ctx,
         num_too_long=len(too_long),
         too_long=tuple(too_long[:20]),
-        is_exact=not beyond,
+        is_exact=not beyond and (not has_images or num_asked <= num_sample),
         num_shared_tokens=_num_shared(model, sample),
         notes=tuple(_notes(model)),
     )
@@ -200,7 +210,7 @@ def _num_shared(model: Model, sample: Sequence[Question]) -> int:
     if len(sample) < 2:
         return 0
     prompts = [
-        model.tokenize(model.render(list(one.messages)), add_special=True)
+        model.tokenize(_before_images(model.render(list(one.messages))), add_special=True)
         for one in sample[:_COMPARED]
     ]
     num = 0
@@ -209,6 +219,11 @@ def _num_shared(model: Model, sample: Sequence[Question]) -> int:
             break
         num += 1
     return num
+
+
+def _before_images(prompt: str) -> str:
+    """Return a prompt up to its first image: what is behind it is another's, or is not told."""
+    return prompt.partition(IMAGE_MARK)[0]
 
 
 def _notes(model: Model) -> list[str]:

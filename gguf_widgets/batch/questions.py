@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
+from gguf_widgets.batch.images import described, num_image_bytes
 from gguf_widgets.batch.question import Answer, Known, Question
 from gguf_widgets.batch.spec import ModelRef, Prompt, Spec
 from gguf_widgets.batch.table_rows import row_of
-from gguf_widgets.core.errors import RowError, to_wire
+from gguf_widgets.core.conversation_input import to_messages
+from gguf_widgets.core.errors import InvalidValueError, RowError, to_wire
 from gguf_widgets.core.store.batch_tasks import RunTasks
 from gguf_widgets.core.store.batch_types import Outcome, Shape, TaskStatus
 from gguf_widgets.core.types import Message, Reply
 
-__all__ = ["questions"]
+__all__ = ["LOGPROBS", "questions"]
+
+LOGPROBS: Final = "$logprobs"
+"""Among the values of a request that asks for them: its tokens, as `Reply.logprobs` has them."""
 
 _STRETCH_ROWS: Final = 512
 _STRETCH_CHARS: Final = 16_000_000  # of prompts that are held at once
@@ -70,12 +76,17 @@ def questions(
                 values = row_of(names, data) if values is None else values
                 found = asker.ask(values, waiting)
                 held += found
-                num_chars += sum(len(text) for text, _ in found)
+                num_chars += sum(_size(*one) for one in found)
             if num_chars > _STRETCH_CHARS:
                 yield from _in_order(held)
                 held, num_chars = [], 0
         yield from _in_order(held)
         held, num_chars = [], 0
+
+
+def _size(text: str, item: Question | Known) -> int:
+    """Return about how much room an item takes, in characters."""
+    return len(text) + (num_image_bytes(item.messages) if isinstance(item, Question) else 0)
 
 
 def _in_order(held: list[tuple[str, Question | Known]]) -> Iterator[Question | Known]:
@@ -107,21 +118,27 @@ class Asker:
     ) -> list[tuple[str, Question | Known]]:
         """Return what is asked of a row, each with a text to put them in order by."""
         template, rule = self._prompt.template, self._spec.missing
-        reason = rule.reason_to_skip(row, template.columns_used(row))
+        images = self._spec.images
+        used = [*template.columns_used(row), *images.columns]
+        reason = rule.reason_to_skip(row, used)
         if reason is not None:
             error = RowError(reason)
             return [("", _known(number, TaskStatus.SKIPPED, error)) for _, number in waiting]
         try:
-            messages = template.render(row, rule)
-        except RowError as error:
+            if images.columns:
+                marked = template.render(images.marked(row), rule)
+                messages = to_messages(images.placed(marked, row, template.columns))
+            else:
+                messages = template.render(row, rule)
+        except (RowError, InvalidValueError) as error:
             return [("", _known(number, TaskStatus.FAILED, error)) for _, number in waiting]
-        text = "\0".join(message["content"] for message in messages)
-        return [(text, self._question(messages, *one)) for one in waiting]
+        text = described(messages)
+        return [(text, self._question(messages, text, *one)) for one in waiting]
 
-    def _question(self, messages: list[Message], sample: int, number: int) -> Question:
+    def _question(self, messages: list[Message], text: str, sample: int, number: int) -> Question:
         seed = self._seed_of(sample, number, self._seed)
         digest = self._base.copy()
-        digest.update(json.dumps(messages, separators=(",", ":")).encode())
+        digest.update(text.encode())
         if not self._is_greedy:
             digest.update(f"seed {seed}".encode())
         return Question(
@@ -163,34 +180,36 @@ class RequestAsker(Asker):
         """Return what is asked of a row, each with a text to put them in order by."""
         settings = dict(row["settings"])
         num_samples = settings.pop("n", 1)
-        refused = [*row["unsupported"], *(["logprobs"] if "logprobs" in settings else [])]
-        if refused:
-            error = RowError(
-                f"This request asks for what cannot be done in a run: {', '.join(refused[:10])}.",
-                unsupported=refused,
-            )
-            return [("", _known(number, TaskStatus.FAILED, error)) for _, number in waiting]
-        messages: list[Message] = row["messages"]
-        text = "\0".join(message["content"] for message in messages)
+        try:
+            messages = _messages_of(row)
+        except (RowError, InvalidValueError) as problem:
+            return [("", _known(number, TaskStatus.FAILED, problem)) for _, number in waiting]
+        text = described(messages)
         found: list[tuple[str, Question | Known]] = []
         for sample, number in waiting:
             if sample < num_samples:
-                found.append((text, self._request(messages, settings, sample, number)))
+                found.append((text, self._request(messages, text, settings, sample, number)))
             else:
                 error = RowError(f"This request asks for {num_samples} replies, and no more.")
                 found.append(("", _known(number, TaskStatus.SKIPPED, error)))
         return found
 
     def _request(
-        self, messages: list[Message], settings: dict[str, Any], sample: int, number: int
+        self,
+        messages: list[Message],
+        text: str,
+        settings: dict[str, Any],
+        sample: int,
+        number: int,
     ) -> Question:
         sampling = {**self._sampling, **settings}
         given = sampling.pop("seed", self._seed)
         seed = self._seed_of(sample, number, given)
         is_greedy = float(sampling.get("temperature", 0.0)) == 0.0
-        asked = [messages, [[name, sampling[name]] for name in sorted(sampling)]]
+        settings_told = [[name, sampling[name]] for name in sorted(sampling)]
         digest = self._base.copy()
-        digest.update(json.dumps(asked, separators=(",", ":"), default=str).encode())
+        digest.update(text.encode())
+        digest.update(json.dumps(settings_told, separators=(",", ":"), default=str).encode())
         if not is_greedy:
             digest.update(f"seed {seed}".encode())
         return Question(
@@ -198,9 +217,29 @@ class RequestAsker(Asker):
             key=digest.hexdigest(),
             messages=messages,
             sampling={**sampling, "seed": seed},
-            read=self._read,
+            read=self._read_with_logprobs if "logprobs" in sampling else self._read,
             alike=is_greedy or given is not None,
         )
+
+    def _read_with_logprobs(self, reply: Reply) -> Answer:
+        """Keep what the request asks for beside the reply; it is no column of the table."""
+        answer = self._read(reply)
+        kept = msgspec.to_builtins(reply.logprobs)
+        return answer._replace(values={**answer.values, LOGPROBS: kept})
+
+
+def _messages_of(row: Mapping[str, Any]) -> list[Message]:
+    """Return a request's messages; raise `RowError` or `ImageError` if it cannot be."""
+    refused = row["unsupported"]
+    if refused:
+        raise RowError(
+            f"This request asks for what cannot be done in a run: {', '.join(refused[:10])}.",
+            unsupported=refused,
+        )
+    messages: list[Message] = row["messages"]
+    if any(not isinstance(message["content"], str) for message in messages):
+        return to_messages(messages)  # with images
+    return messages
 
 
 def _base_of(model: ModelRef, prompt: Prompt, sampling: dict[str, Any]) -> Any:
@@ -217,5 +256,5 @@ def _base_of(model: ModelRef, prompt: Prompt, sampling: dict[str, Any]) -> Any:
     return digest
 
 
-def _known(number: int, status: TaskStatus, error: RowError) -> Known:
+def _known(number: int, status: TaskStatus, error: RowError | InvalidValueError) -> Known:
     return Known(Outcome(number=number, status=status, attempts=0, error=to_wire(error)))

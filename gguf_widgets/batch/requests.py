@@ -11,8 +11,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from gguf_widgets.batch import files
 from gguf_widgets.batch.output import Output
+from gguf_widgets.batch.questions import LOGPROBS
 from gguf_widgets.batch.spec import MAX_SAMPLES, ModelRef, Prompt, Spec
 from gguf_widgets.batch.table_rows import Table, row_of
 from gguf_widgets.batch.template import Template
@@ -20,7 +23,14 @@ from gguf_widgets.core.errors import BatchError, InvalidValueError, WireError, t
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.batch_tasks import RunTasks
 from gguf_widgets.core.store.batch_types import Outcome, Run, Task, TaskStatus
-from gguf_widgets.core.types import FinishReason, Reply, SamplingSettings, Timings, Usage
+from gguf_widgets.core.types import (
+    FinishReason,
+    Reply,
+    SamplingSettings,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
 
 __all__ = ["request_spec", "save_requests", "table_of_requests"]
 
@@ -128,4 +138,9 @@ def _reply(outcome: Outcome) -> Reply:
         usage=outcome.usage or plain,
         timings=outcome.timings or _NOTHING,
         seed=outcome.seed or 0,
+        logprobs=_logprobs((outcome.values or {}).get(LOGPROBS)),
     )
+
+
+def _logprobs(kept: Any) -> list[TokenLogprob] | None:
+    return None if kept is None else msgspec.convert(kept, list[TokenLogprob])

@@ -14,13 +14,15 @@ from typing import Any, Final
 import msgspec
 
 from gguf_widgets.batch import files
+from gguf_widgets.batch.files.formats import format_of_name
 from gguf_widgets.batch.frame import result_frame
+from gguf_widgets.batch.requests import save_requests
 from gguf_widgets.batch.spec import Spec
 from gguf_widgets.batch.table_rows import decoded
 from gguf_widgets.core.store.batch_tasks import RunTasks
 from gguf_widgets.core.store.batch_types import Run, Task
 
-__all__ = ["save_result"]
+__all__ = ["save_result", "save_run"]
 
 _STRETCH_ROWS: Final = 2000
 _EDITED: Final = "edited"  # a column that is only there where something was
@@ -53,6 +55,21 @@ def save_result(
         new.append(_EDITED)
     rows = _rows(run, spec, tasks, places, new)
     return files.write(path, rows, columns=[*own, *new], **how)
+
+
+def save_run(
+    path: str | os.PathLike[str], run: Run, spec: Spec, tasks: RunTasks, **how: Any
+) -> files.Written:
+    """Do what `save_result` does; results of OpenAI's requests are in their layout in ``.jsonl``.
+
+    Raises
+    ------
+    TableFileError, InvalidValueError
+        As there.
+    """
+    if spec.requests and not how and format_of_name(os.fspath(path)) is files.Format.JSONL:
+        return save_requests(path, run, spec, tasks)
+    return save_result(path, run, spec, tasks, **how)
 
 
 def _is_written(column: Mapping[str, Any]) -> bool:

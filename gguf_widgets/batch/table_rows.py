@@ -16,6 +16,8 @@ object with one key:
 ``$float``     "inf" or "-inf"
 ``$decimal``   a `decimal.Decimal`
 ``$bytes``     bytes, base64
+``$path``      a `pathlib.Path`
+``$image``     an image of Pillow's, as a PNG, base64; without Pillow it comes back as these bytes
 ``$dict``      a dict: a list of pairs, so that none of the above can be forged
 =============  ====================================================================================
 """
@@ -25,14 +27,18 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import decimal
+import importlib
+import io
 import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from gguf_widgets.batch.files import Pasted, RowSource, read
 from gguf_widgets.core.errors import InvalidValueError, RowError
+from gguf_widgets.core.images import image
 
 __all__ = ["Table", "decoded", "encoded", "frame_of", "row_of"]
 
@@ -57,6 +63,10 @@ def encoded(value: Any, depth: int = 0) -> Any:
         return float(value) if math.isfinite(value) else {"$float": "inf" if value > 0 else "-inf"}
     if isinstance(value, bytes | bytearray | memoryview):
         return {"$bytes": base64.b64encode(bytes(value)).decode("ascii")}
+    if isinstance(value, Path):
+        return {"$path": str(value)}
+    if type(value).__module__.partition(".")[0] == "PIL" and hasattr(value, "save"):
+        return {"$image": base64.b64encode(image(value).data).decode("ascii")}
     if isinstance(value, decimal.Decimal):
         return {"$decimal": str(value)}
     if isinstance(value, Mapping | list | tuple) or type(value).__name__ == "ndarray":
@@ -114,6 +124,10 @@ def decoded(value: Any) -> Any:
         return math.inf if inner == "inf" else -math.inf
     if kind == "$bytes":
         return base64.b64decode(inner)
+    if kind == "$path":
+        return Path(inner)
+    if kind == "$image":
+        return _picture(base64.b64decode(inner))
     if kind == "$decimal":
         return decimal.Decimal(inner)
     if kind == "$date":
@@ -123,6 +137,17 @@ def decoded(value: Any) -> Any:
     import pandas as pd
 
     return pd.Timestamp(inner) if kind == "$time" else pd.Timedelta(inner, unit="ns")
+
+
+def _picture(data: bytes) -> Any:
+    """Return Pillow's image, or its bytes where Pillow is not installed."""
+    try:
+        pillow = importlib.import_module("PIL.Image")
+    except ImportError:
+        return data
+    opened = pillow.open(io.BytesIO(data))
+    opened.load()
+    return opened
 
 
 class Table:

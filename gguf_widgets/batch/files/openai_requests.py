@@ -55,8 +55,9 @@ class OpenAiRequest(msgspec.Struct, frozen=True, kw_only=True):
     model : str
         The model it asks for.
     messages : list of dict
-        ``role`` is "system", "user" or "assistant", ``content`` is text; where it holds pictures
-        or sound it is a list of OpenAI's parts, and `unsupported` says so.
+        ``role`` is "system", "user" or "assistant", ``content`` is text; where it holds images or
+        sound it is a list of OpenAI's parts. Images that are in the file can be sent to a model
+        that sees; of others, and of sound, `unsupported` says so.
     sampling : dict
         Keywords of `SamplingSettings`, checked: only what the request says.
     num_samples : int
@@ -143,6 +144,12 @@ def _fault(what: str) -> TableFileError:
     return TableFileError(what, problem="request")
 
 
+def _is_here(value: Any) -> bool:
+    """Say whether an image's bytes are in the request; nothing is fetched from the net."""
+    url = value.get("url") if isinstance(value, dict) else None
+    return isinstance(url, str) and url[:11].lower() == "data:image/"
+
+
 class _Body:
     """The parts of one body, sorted."""
 
@@ -214,15 +221,23 @@ class _Body:
 
     def _parts(self, parts: list[Any], where: str) -> Any:
         texts: list[str] = []
+        kept: list[dict[str, Any]] = []
         for place, part in enumerate(parts):
             kind = part.get("type") if isinstance(part, dict) else None
             if kind in ("text", "refusal") and isinstance(part.get(kind), str):
                 texts.append(part[kind])
+                kept.append({"type": "text", "text": part[kind]})
+            elif kind == "image_url" and _is_here(part.get("image_url")):
+                kept.append({"type": kind, "image_url": {"url": part["image_url"]["url"]}})
+                if "detail" in part["image_url"]:
+                    self.ignored.append(f"{where}.content[{place}].image_url.detail")
             elif isinstance(kind, str):
                 self.unsupported.append(f"{where}.content[{place}] ({plain_text(kind, 40)})")
             else:
                 raise InvalidValueError(f"{where}.content[{place}] has no type that is known.")
-        return "".join(texts) if len(texts) == len(parts) else parts
+        if len(texts) == len(parts):
+            return "".join(texts)
+        return kept if len(kept) == len(parts) else parts
 
     def _n(self, value: Any) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 128:

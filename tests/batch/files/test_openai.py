@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,19 @@ from gguf_widgets.batch.files import (
     result_line,
     write_results,
 )
+from gguf_widgets.core.conversation_input import to_messages
 from gguf_widgets.core.errors import InvalidValueError, RowError, TableFileError
 from gguf_widgets.core.settings import SamplingSettings
 from gguf_widgets.core.types import (
     FinishReason,
+    ImagePart,
     Reply,
     Timings,
     TokenChance,
     TokenLogprob,
     Usage,
 )
+from tests.batch.test_images import png
 
 _MESSAGES = [{"role": "user", "content": "Hello world!"}]
 
@@ -105,6 +109,18 @@ def test_settings_mean_what_openai_says(body: dict[str, Any], sampling: dict[str
     request.settings()  # they are settings that the engine takes
 
 
+def test_images_that_are_in_the_file_are_kept_and_others_are_said_to_be_left_out() -> None:
+    url = "data:image/png;base64," + base64.b64encode(png(1)).decode()
+    here = {"url": url, "detail": "low"}
+    parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": here}]
+    request = _one(_line(messages=[{"role": "user", "content": parts}]))
+    assert request.unsupported == ()
+    assert request.ignored == ("messages[0].content[1].image_url.detail",)
+    assert request.prompt == "What is it?"
+    (message,) = to_messages(request.messages)  # it can be sent as it is
+    assert message["parts"][1] == ImagePart(data=png(1))
+
+
 def test_nothing_is_dropped_in_silence() -> None:
     request = _one(
         {
@@ -122,7 +138,7 @@ def test_nothing_is_dropped_in_silence() -> None:
                         "role": "user",
                         "content": [
                             {"type": "text", "text": "What is "},
-                            {"type": "image_url", "image_url": {"url": "data:,"}},
+                            {"type": "image_url", "image_url": {"url": "https://a.b/c.png"}},
                         ],
                     },
                     {"role": "assistant", "content": None, "tool_calls": [{}]},
