@@ -90,7 +90,7 @@ class BatchRun:
         self._listeners: list[Callable[[Sequence[Outcome]], None]] = []
         self._own_process = False
         self._cluster: Cluster | None = None
-        self._onlooker = Onlooker(lambda: self._is_elsewhere, self._look_on)
+        self._onlooker = Onlooker(lambda: self._is_elsewhere, self._on_change)
 
     # -- how it stands ----------------------------------------------------------------------------
 
@@ -405,39 +405,20 @@ class BatchRun:
 
     def _places_with(self, settings: dict[str, Any]) -> Places:
         """Return the model, loaded with other settings."""
-        if self._cluster is not None:
-            raise BatchError(
-                "The settings of a model on a cluster cannot be changed on the way. Stop the run, "
-                "and resume it with executor=Cluster(client, settings={...}).",
-                id=self.id,
-            )
-        reference = self.spec.models[0]
-        model = self._manager.load(reference.path, **{**reference.settings, **settings})
-        self._models = [model]
-        return LocalPlaces(model)
+        self._models = [self._work().model_with(settings)]
+        return LocalPlaces(self._models[0])
 
     # -- the result -------------------------------------------------------------------------------
 
     def to_frame(self) -> Any:
-        """Return the table with the new columns, as far as it has come; see `frame`.
-
-        Returns
-        -------
-        pandas.DataFrame
-        """
+        """Return the table with the new columns, as far as it has come, as a DataFrame: `frame`."""
         return result_frame(self._record, self.spec, self._tasks)
 
     def save(self, path: str | os.PathLike[str], **how: Any) -> Path:
         """Write the result to a file, as far as it has come, and return its path.
 
-        Only some rows are in memory at a time. The ending says the format; OpenAI's requests have
-        their results in OpenAI's layout in ``.jsonl``.
-
-        Parameters
-        ----------
-        path : str or path-like
-        **how
-            As for `files.write`.
+        Only some rows are in memory at a time. The ending says the format (``how``: as for
+        `files.write`); OpenAI's requests have their results in OpenAI's layout in ``.jsonl``.
 
         Raises
         ------
@@ -499,13 +480,10 @@ class BatchRun:
         for listener in list(self._listeners):
             listener(ended)
 
-    def _on_change(self) -> None:
+    def _on_change(self) -> bool:
+        """Tell those who observe; return whether there are any."""
         for observer in list(self._observers):
             observer(self)
-
-    def _look_on(self) -> bool:
-        """Tell those who observe that another process has gone on; return whether any do."""
-        self._on_change()
         return bool(self._observers)
 
     def __repr__(self) -> str:

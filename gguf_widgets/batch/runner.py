@@ -92,7 +92,7 @@ class Plan(Protocol):
         """Say whether all tasks of a model have ended."""
 
     def places(
-        self, number: int, on_change: Callable[[], None], is_stopped: Callable[[], bool]
+        self, number: int, on_change: Callable[[], object], is_stopped: Callable[[], bool]
     ) -> Places:
         """Return where a model is asked.
 
@@ -131,7 +131,7 @@ class Runner:
         plan: Plan,
         *,
         on_ended: Callable[[Sequence[Outcome]], None] = lambda _ended: None,
-        on_change: Callable[[], None] = lambda: None,
+        on_change: Callable[[], object] = lambda: None,
         places_with: Callable[[dict[str, Any]], Places] | None = None,
     ) -> None:
         self.run_id = run_id

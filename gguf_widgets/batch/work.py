@@ -7,9 +7,9 @@ Leaves to others: asking (`runner`), unloading (the manager), the cluster's mach
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gguf_widgets.batch.places import LocalPlaces, Places
 from gguf_widgets.batch.question import Known, Question
@@ -85,15 +85,35 @@ class Work:
         """
         if number < len(self._given):
             return self._given[number]
-        reference = self._spec.models[number]
+        return self._loaded(self._spec.models[number], {})
+
+    def model_with(self, settings: Mapping[str, Any]) -> Model:
+        """Return the first model, loaded with some settings other than the run's.
+
+        Raises
+        ------
+        BatchError
+            The run is carried out on a cluster; or as `model`.
+        GgufWidgetsError
+            It cannot be loaded like this.
+        """
+        if self._cluster is not None:
+            raise BatchError(
+                "The settings of a model on a cluster cannot be changed on the way. Stop the run, "
+                "and resume it with executor=Cluster(client, settings={...}).",
+                id=self._run_id,
+            )
+        return self._loaded(self._spec.models[0], settings)
+
+    def _loaded(self, reference: ModelRef, other: Mapping[str, Any]) -> Model:
         check_same(reference)
-        settings = {**reference.settings}
+        settings = {**reference.settings, **other}
         if reference.chat_template is not None:
-            settings["chat_template"] = reference.chat_template
+            settings.setdefault("chat_template", reference.chat_template)
         return self._manager.load(Path(reference.path), **settings)
 
     def places(
-        self, number: int, on_change: Callable[[], None], is_stopped: Callable[[], bool]
+        self, number: int, on_change: Callable[[], object], is_stopped: Callable[[], bool]
     ) -> Places:
         """Return where a model is asked: here, loaded, or on the cluster's machines.
 
@@ -149,7 +169,7 @@ class Only:
     def places(
         self,
         number: int,  # noqa: ARG002
-        on_change: Callable[[], None],  # noqa: ARG002
+        on_change: Callable[[], object],  # noqa: ARG002
         is_stopped: Callable[[], bool],  # noqa: ARG002
     ) -> Places:
         """Return the place of the model."""

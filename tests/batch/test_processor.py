@@ -222,6 +222,23 @@ def test_stopped_and_gone_on_with_and_the_settings_changed_on_the_way(
     assert frame["attempts"].eq(1).all()
 
 
+def test_a_chat_template_of_ones_own_stays_when_the_settings_change(
+    store: Store, manager: ModelManager
+) -> None:
+    template = "{% for message in messages %}{{ message['content'] }}{% endfor %} And so"
+    own = manager.load("demo", chat_template=template, n_seq_max=2)
+    table = [f"a story about Emma and lamp {i:04}" for i in range(2000)]
+    run = BatchProcessor(own, store=store, manager=manager).start(table, "{text}", max_tokens=20)
+    wait_for(lambda: run.counts.done > 10, "some rows")
+    run.change(n_seq_max=3)
+    changed_at = run.counts.done
+    wait_for(lambda: run.counts.done > changed_at + 50, "rows with the other settings")
+    run.stop()
+    frame = run.to_frame().query("status == 'done'")
+    assert len(frame) > changed_at
+    assert frame["num_prompt_tokens"].nunique() == 1, "all are asked with the same template"
+
+
 def test_a_value_changed_by_hand_is_kept_beside_the_models_own(processor: BatchProcessor) -> None:
     run = processor.run(REVIEWS, LABEL, schema=["positive", "negative"])
     assert "edited" not in run.to_frame()

@@ -113,7 +113,7 @@ class Machine:
         identity: Identity,
         job: Job,
         *,
-        on_change: Callable[[], None],
+        on_change: Callable[[], object],
     ) -> None:
         self.address, self.identity = address, identity
         self.name = secrets.token_hex(16)

@@ -79,7 +79,7 @@ class Machines:
         reference: ModelRef,
         *,
         backend: str | None = None,
-        on_change: Callable[[], None],
+        on_change: Callable[[], object],
         is_stopped: Callable[[], bool],
     ) -> None:
         self._cluster, self._on_change = cluster, on_change
