@@ -83,6 +83,8 @@ class ImageTurns:
         """Forget a sequence, which had images."""
         self._num_open -= 1
         self._let_go(sequence)
+        if not self._num_open:
+            self.is_vectors = False  # nobody chooses any more
 
     def choose(self, ready: list[Sequence]) -> list[Sequence]:
         """Return those that the next batch may be made of; none while all wait for their images.

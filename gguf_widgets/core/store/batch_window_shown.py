@@ -11,6 +11,9 @@ import base64
 import json
 from typing import Any, Final
 
+from gguf_widgets.core.format import format_bytes
+from gguf_widgets.core.image_format import format_of
+
 __all__ = ["LONGEST", "as_output", "cut", "shown"]
 
 LONGEST: Final = 300  # letters of a value in a list of rows
@@ -29,7 +32,7 @@ def shown(value: Any) -> Any:
     -------
     str, int, float, bool or None
         A date or time as ISO 8601, a length of time such as "1 day 02:03:04", a list or dict as
-        JSON, bytes as how many there are.
+        JSON, bytes as how many there are, a picture as one ("picture, 34 KB").
     """
     if isinstance(value, list):
         return json.dumps(_plain(value), ensure_ascii=False)
@@ -60,12 +63,21 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     ((kind, inner),) = value.items()
     if kind == "$dict":
-        return {str(_plain(key)): _plain(item) for key, item in inner}
-    if kind == "$bytes":
-        return f"{len(base64.b64decode(inner)):,} bytes"
+        plain = {str(_plain(key)): _plain(item) for key, item in inner}
+        # What data sets of pictures have in a cell.
+        told = plain.get("bytes") or plain.get("path")
+        return told if set(plain) == {"bytes", "path"} and isinstance(told, str) else plain
+    if kind in ("$bytes", "$image"):
+        return _bytes(base64.b64decode(inner))
     if kind == "$span":
         return _span(inner)
     return str(inner)
+
+
+def _bytes(data: bytes) -> str:
+    if format_of(data):
+        return f"picture, {format_bytes(len(data))}"
+    return f"{len(data):,} bytes"
 
 
 def _span(nanoseconds: int) -> str:
