@@ -90,9 +90,9 @@ MAY_IMPORT = {
 }
 
 LLAMA_HOME = "gguf_widgets.core.engine.llama"
-# Measures the demo model file with llama-cpp-python's own class, apart from our engine on purpose.
-# A command of its own: nothing of the app may import it (layer "training").
-REFERENCE = "gguf_widgets.demo.evaluate"
+# Measure the demo model's files with llama-cpp-python itself, apart from our engine on purpose.
+# Commands of their own: nothing of the app may import them (layer "training").
+REFERENCES = ("gguf_widgets.demo.evaluate", "gguf_widgets.demo.vision.evaluate")
 CORE_LAYERS = {"base", "engine", "boundary", "server", "client", "core", "batch"}
 # Never in core: whatever draws, or serves, or is Jupyter.
 FRONT_END = {
@@ -196,7 +196,7 @@ def faults_in(modules: dict[str, str]) -> list[str]:
 def outside_faults(found: Import, layer: str) -> list[str]:
     """Check one import of somebody else's package."""
     package = found.target.partition(".")[0]
-    at_home = found.module == REFERENCE or f"{found.module}.".startswith(f"{LLAMA_HOME}.")
+    at_home = found.module in REFERENCES or f"{found.module}.".startswith(f"{LLAMA_HOME}.")
     if package == "llama_cpp" and not at_home:
         return [f"only {LLAMA_HOME} may import llama_cpp"]
     if layer not in CORE_LAYERS or found.only_for_types:
