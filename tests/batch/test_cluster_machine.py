@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -322,6 +323,33 @@ def test_what_was_not_sent_is_given_back_and_what_was_is_stopped_there(bench: Ne
     assert sum(len(letter.ask) for letter in one.dask.letters) == 1
 
 
+def test_an_answer_to_what_has_not_been_sent_yet_leaves_it_its_end(bench: New) -> None:
+    held = threading.Event()
+
+    def decide(letter: Letter, waits: bool) -> object:
+        return None if waits or held.is_set() else obedient(letter, waits)
+
+    one = bench(decide)
+    wait_for(lambda: one.machine.state == "ready", "it is ready")
+    held.set()
+    one.ask(question(1))
+    wait_for(lambda: any(letter.ask for letter in one.dask.letters), "it is sent")
+    one.ask(question(2))  # waits for the first one's report
+    at = next(i for i, letter in enumerate(one.dask.letters) if letter.ask)
+    early = [Answered(number=2, reply=REPLY)]
+    one.dask.sent[at].answer(encode(msgspec.structs.replace(READY, answered=early)))
+    wait_for(lambda: one.machine.state == "refused", "it is let go of")
+    wait_for(lambda: one.ends[1] and one.ends[2], "both ends")
+    assert [type(end) for end in one.ends[2]] == [GivenBack]
+
+
+def test_a_row_that_cannot_be_written_is_refused_before_it_travels(bench: New) -> None:
+    one = bench(obedient)
+    wait_for(lambda: one.machine.state == "ready", "it is ready")
+    with pytest.raises(InvalidValueError, match="half a character"):
+        one.ask(question(1, "x\ud800"))
+
+
 def test_a_scheduler_that_is_gone_says_nothing_of_the_rows(bench: New) -> None:
     one = bench(lambda letter, waits: None if waits or letter.ask else encode(READY))
     wait_for(lambda: one.machine.state == "ready", "it is ready")
@@ -429,3 +457,18 @@ def test_workers_that_never_answer_are_waited_for_within_limits(cluster: Any) ->
     assert nobody.current() == []
     with pytest.raises(BatchError, match="has had no machine for"):
         wait_for(lambda: nobody.current() and False, "the error")
+
+
+def test_a_worker_that_never_answers_does_not_end_the_wait_for_one_that_was_lost(
+    cluster: Any,
+) -> None:
+    machines, dask = cluster({"tcp://h:1": encode(identity()), "tcp://h:2": None}, wait_s=1.0)
+    wait_for(lambda: len(machines.current()) == 1, "one of two")
+    asked_at = machines._asked["tcp://h:2"][1]
+    wait_for(lambda: time.monotonic() - asked_at > 1.1, "nobody waits for the other any more")
+    assert len(machines.current()) == 1
+    del dask.there["tcp://h:1"]
+    wait_for(lambda: "was lost" in machines.note, "it is lost")
+    assert machines.current() == []
+    dask.there["tcp://h:4"] = encode(identity("b"))
+    wait_for(lambda: len(machines.current()) == 1, "another takes its place")

@@ -118,6 +118,8 @@ def test_a_cell_is_bytes_a_file_an_address_of_its_own_or_what_data_sets_have(
         ({"bytes": None, "path": None}, "NoneType"),
         ({"other": 1}, "dict"),
         ("data:image/png;base64,%%%", "base64"),
+        ("no\0name.png", "no file name"),
+        ("~no\0body/a.png", "no name of a file"),
     ],
 )
 def test_what_is_no_image_fails_its_row_and_says_the_column(
@@ -169,6 +171,15 @@ def test_only_allowed_folders_are_looked_into_whatever_a_name_says(tmp_path: Pat
         asked(Template.parse("?"), nowhere, {"photo": "mine.png"})
     (message,) = asked(Template.parse("?"), nowhere, {"photo": png(2)})  # it brings its own
     assert parts_of(message)[0] == png(2)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{photo:.5}?", "{photo:.20}", "{{ photo | upper }}", "{{ photo[:30] }}", "{{ photo[-20:] }}"],
+)
+def test_a_place_that_a_template_cuts_or_changes_fails_its_row(source: str) -> None:
+    with pytest.raises(RowError, match="cuts or changes the place of an image"):
+        asked(Template.parse(source), ImageColumns(("photo",)), {"photo": png(1)})
 
 
 def test_a_text_of_the_table_cannot_pass_for_an_image() -> None:

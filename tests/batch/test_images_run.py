@@ -14,6 +14,7 @@ from gguf_widgets.core.images import image
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.store import Store
+from gguf_widgets.demo.vision import figures
 from tests.core.conftest import processes_of
 
 ASK = "What is in the picture?"
@@ -85,10 +86,28 @@ def test_a_run_with_images_goes_on_after_its_model_was_let_go(
     assert back["photo"][0].getpixel((5, 5)) == (255, 0, 0)
 
 
-def test_what_cannot_be_is_said_before_a_row_is_asked(
+def test_drawings_become_typed_columns_that_are_mostly_right(
     model: Model, store: Store, manager: ModelManager
 ) -> None:
-    blind = BatchProcessor(model, store=store, manager=manager)
+    drawn = [figures.numbered(5, number) for number in range(60)]
+    table = pd.DataFrame(
+        {
+            "drawing": [figures.png_bytes(figures.render(one, 120, 90)) for one in drawn],
+            "truth": [one.figure.colour for one in drawn],
+        }
+    )
+    processor = BatchProcessor(model, store=store, manager=manager)
+    colours = [f"{colour.title()}." for colour in figures.COLOURS]
+    asked = processor.run(table, "What colour is it?", images="drawing", schema=colours)
+    frame = asked.to_frame()
+    assert frame["status"].eq("done").all()
+    assert isinstance(frame["reply"].dtype, pd.CategoricalDtype)
+    said = frame["reply"].astype(str).str.rstrip(".").str.lower()
+    assert (said == frame["truth"]).mean() > 0.9
+
+
+def test_what_cannot_be_is_said_before_a_row_is_asked(store: Store, manager: ModelManager) -> None:
+    blind = BatchProcessor(manager.load("demo", mmproj=False), store=store, manager=manager)
     table = {"photo": [picture(1)], "text": ["x"]}
     with pytest.raises(InvalidValueError, match="loaded without a projector"):
         blind.prepare(table, ASK, images="photo")

@@ -59,6 +59,13 @@ def test_a_suspect_that_is_given_back_stays_one() -> None:
     assert line.attempts(0) == 1
 
 
+def test_thousands_of_suspects_of_an_earlier_session_wait_for_a_place_of_their_own() -> None:
+    line = Line([question(i) for i in range(3001)], dict.fromkeys(range(3000), 2))
+    assert list(numbers(line, "a", 3)) == [], "it is emptied"
+    assert list(numbers(line, "b", 3, 1)) == [3000], "the only one that is none"
+    assert list(numbers(line, "a", 0)) == [0]
+
+
 @hypothesis.given(st.data())
 @hypothesis.settings(max_examples=200)
 def test_whatever_dies_where_every_question_is_answered_or_out_and_only_poison_is_out(

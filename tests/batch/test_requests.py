@@ -11,6 +11,8 @@ import pytest
 
 from gguf_widgets.batch import files
 from gguf_widgets.batch.processor import BatchProcessor
+from gguf_widgets.core.manager import ModelManager
+from gguf_widgets.core.store.store import Store
 from tests.batch.test_images import png
 
 
@@ -21,9 +23,11 @@ def request(name: str, **body: Any) -> dict[str, Any]:
 
 
 def test_tokens_and_their_alternatives_come_back_where_a_request_asks_for_them(
-    processor: BatchProcessor, tmp_path: Path
+    store: Store, manager: ModelManager, tmp_path: Path
 ) -> None:
     path, out = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    blind = manager.load("demo", mmproj=False)
+    processor = BatchProcessor(blind, store=store, manager=manager)
     url = "data:image/png;base64," + base64.b64encode(png(1)).decode()
     seen = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What?"}]
     lines = [

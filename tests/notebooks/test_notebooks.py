@@ -113,6 +113,9 @@ def test_a_table_becomes_a_typed_table_and_how_often_it_is_right_is_measured(
     assert whole is not None
     assert int(whole[1]) >= 75
     assert "Int64" in parts
+    seen = re.search(r"(\d+)% of 60 drawings", text_of(cells["seen"]))
+    assert seen is not None
+    assert int(seen[1]) >= 85
     assert "200 of 200 rows" in text_of(cells["resume"])
     bars = [one for one in cells["label"].outputs if "text/html" in one.get("data", {})]
     assert "progressbar" in bars[0].data["text/html"]
