@@ -34,8 +34,11 @@ __all__ = ["NO_IMAGES", "ImageColumns", "described", "num_image_bytes"]
 MAX_COLUMNS: Final = 16
 
 # What stands in a prompt for an image until it is put there. Nobody who fills a table can guess it.
-_MARK: Final = f"\ue000{secrets.token_hex(16)}:"
+_TOKEN: Final = secrets.token_hex(16)
+_MARK: Final = f"\ue000{_TOKEN}:"
 _PLACE: Final = re.compile(re.escape(_MARK) + r"(\d+)\ue001")
+# What a template leaves of a mark that it cuts, or writes in another way.
+_PIECE: Final = re.compile(f"\ue000{_TOKEN[:3]}|{_TOKEN[:12]}|{_TOKEN[-12:]}", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +140,7 @@ class ImageColumns:
             for message in messages
         ]
         self._refuse_elsewhere(made)
+        self._refuse_pieces(made)
         before = [
             self._image_of(name, row)
             for number, name in enumerate(self.columns)
@@ -159,6 +163,14 @@ class ImageColumns:
                     f"message of role {one['role']!r}. Name its column in a user message."
                 )
 
+    def _refuse_pieces(self, made: Iterable[Mapping[str, Any]]) -> None:
+        texts = [part for one in made for part in one["content"] if isinstance(part, str)]
+        if any(_PIECE.search(text) for text in texts):
+            raise RowError(
+                "The prompt cuts or changes the place of an image, such as with a filter or a "
+                "format. Write the name of its column alone: {photo}, or {{ photo }}."
+            )
+
     def _image_of(self, name: str, row: Mapping[str, Any]) -> Image:
         try:
             return image(self._source(row[name]))
@@ -177,19 +189,29 @@ class ImageColumns:
         text = os.fspath(value)
         if not isinstance(text, str) or text[:5].lower() == "data:" or "://" in text[:12]:
             return text
-        path = Path(self.folder, os.path.expanduser(text))  # noqa: PTH111 - "~nobody" raises there
+        try:
+            path = Path(self.folder, os.path.expanduser(text))  # noqa: PTH111 - "~nobody" raises
+        except ValueError as error:  # a null character in a user's name
+            raise ImageError(
+                f'"{plain_text(text, 200)}" is no name of a file.', problem="missing"
+            ) from error
         return path if self.within is None else self._real(path, text, self.within)
 
     def _real(self, path: Path, text: str, within: tuple[str, ...]) -> Path:
         """Return where a file really is, if that is allowed."""
         try:
-            real = path.resolve()
+            # Windows would ask another machine for such a name, and tell it who we are.
+            is_share = os.name == "nt" and str(path).startswith("\\\\")
+            real = None if is_share else path.resolve()
         except (OSError, ValueError, RuntimeError):  # a loop of links, a null character
             real = None
         if real is None or not any(real.is_relative_to(Path(one).resolve()) for one in within):
+            where = (
+                f". Put it into one of these: {', '.join(within)}" if within else ": none is set"
+            )
             raise ImageError(
                 f'The image file "{plain_text(text, 200)}" is in no folder that images may be '
-                f"taken from. Put it into one of these: {', '.join(within) or 'none is set'}.",
+                f"taken from{where}.",
                 problem="folder",
             )
         return real

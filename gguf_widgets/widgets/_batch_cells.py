@@ -11,6 +11,8 @@ import json
 from typing import Any, Final
 
 from gguf_widgets.batch.missing import is_missing
+from gguf_widgets.core.format import format_bytes
+from gguf_widgets.core.image_format import format_of
 
 __all__ = ["shown", "whole_text"]
 
@@ -23,8 +25,8 @@ def shown(value: Any, limit: int = _LONGEST) -> str | None:
 
     Examples
     --------
-    >>> shown(True), shown(0.25), shown("two\nlines"), shown(None)
-    ('yes', '0.25', 'two lines', None)
+    >>> shown(True), shown(0.25), shown("two\nlines"), shown(None), shown(b"\xff\xd8\xff")
+    ('yes', '0.25', 'two lines', None, 'picture, 3 bytes')
     """
     text = whole_text(value, limit + 1)
     if text is None:
@@ -38,16 +40,31 @@ def whole_text(value: Any, limit: int = _WHOLE) -> str | None:
     if _is_missing(value):
         return None
     if isinstance(value, str):
-        return _cut(value, limit)
+        return _written(value) or _cut(value, limit)
     if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}" if abs(value) < 1e15 else repr(value)
     if isinstance(value, bytes | bytearray | memoryview):
-        return f"{len(value):,} bytes"
+        is_picture = format_of(bytes(value[:16])) != ""
+        return f"picture, {format_bytes(len(value))}" if is_picture else f"{len(value):,} bytes"
+    if type(value).__module__.partition(".")[0] == "PIL" and hasattr(value, "size"):
+        return f"picture, {value.size[0]:,} x {value.size[1]:,} pixels"
+    if isinstance(value, dict) and set(value) == {"bytes", "path"}:  # as data sets have pictures
+        return whole_text(value["bytes"] if value["bytes"] is not None else value["path"], limit)
     if isinstance(value, dict | list | tuple):
         return _cut(json.dumps(value, ensure_ascii=False, default=str), limit)
     return _cut(str(value), limit)
+
+
+def _written(text: str) -> str:
+    """Return what to write for a picture that is written out as a text; "" for other texts."""
+    if text[:11].lower() != "data:image/":
+        return ""
+    if text.endswith("…"):  # cut already: its size is not known
+        return "picture"
+    num_digits = len(text.partition(",")[2].rstrip("="))
+    return f"picture, {format_bytes(num_digits * 3 // 4)}"
 
 
 def _is_missing(value: Any) -> bool:

@@ -12,6 +12,7 @@ import pprint
 from collections.abc import Mapping
 from typing import Any
 
+from gguf_widgets.batch.images import ImageColumns
 from gguf_widgets.batch.output import Output
 from gguf_widgets.batch.spec import ModelRef, Prompt, Spec
 from gguf_widgets.batch.template import Template
@@ -48,6 +49,8 @@ def code_of(
     arguments = _arguments(spec)
     if any("Output.from_dict" in one for one in arguments):
         imports.append("from gguf_widgets.batch.output import Output")
+    if any(one.startswith("images=ImageColumns(") for one in arguments):
+        imports.append("from gguf_widgets.batch.images import ImageColumns")
     table = []
     if path or file_name:
         imports.append("from gguf_widgets.batch import files")
@@ -110,8 +113,24 @@ def _arguments(spec: Spec) -> list[str]:
         given.append(f"n={spec.num_samples}")
     if spec.missing.action != "refuse":
         given.append(f"missing={spec.missing.to_json()!r}")
+    if spec.images.columns:
+        given.append(f"images={_images(spec.images)}")
     given += [f"{name}={_literal(value)}" for name, value in spec.sampling.items()]
     return given
+
+
+def _images(images: ImageColumns) -> str:
+    """Return the columns with pictures; with their folders, where Python would take others."""
+    columns = list(images.columns)
+    if images == ImageColumns.parse(columns):
+        return _literal(columns[0] if len(columns) == 1 else columns)
+    parts = [_literal(images.columns, 8), f"folder={_plain(images.folder)}"]
+    if images.within is not None:
+        parts.append(f"within={_literal(images.within, 8)}")
+    line = f"ImageColumns({', '.join(parts)})"
+    if len(line) <= _WIDTH - len("    images=,") and "\n" not in line:
+        return line
+    return "ImageColumns(\n" + "".join(f"        {part},\n" for part in parts) + "    )"
 
 
 def _asked(prompt: Prompt) -> tuple[Any, str | None]:

@@ -15,12 +15,14 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 
 from gguf_widgets.batch.frame import check_names
+from gguf_widgets.batch.images import MAX_COLUMNS, NO_IMAGES, ImageColumns
 from gguf_widgets.batch.missing import MissingRule
 from gguf_widgets.batch.output import Output
 from gguf_widgets.batch.spec import MAX_SAMPLES, Prompt, Spec
 from gguf_widgets.batch.template import MAX_SOURCE_CHARS, Template
 from gguf_widgets.core.conversation_input import to_messages
 from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError
+from gguf_widgets.core.format import plain_text
 from gguf_widgets.core.types import Message, SamplingSettings
 from gguf_widgets.widgets._batch_answer import (
     Answer,
@@ -31,6 +33,7 @@ from gguf_widgets.widgets._batch_answer import (
     schema_of,
     whole_of,
 )
+from gguf_widgets.widgets._batch_images import Source, columns_in, source_of
 
 __all__ = [
     "FORM_SAMPLING",
@@ -47,6 +50,7 @@ __all__ = [
 _T = TypeVar("_T")
 _MOST_TURNS: Final = 200
 _MOST_MODELS: Final = 15
+_MOST_IMAGES: Final = 200  # more than a run can have, so that it can be said in words
 FORM_SAMPLING: Final = frozenset({"temperature", "max_tokens"})  # settings with a place in the form
 
 
@@ -60,7 +64,8 @@ class Turn(msgspec.Struct, rename="camel"):
 class Draft(msgspec.Struct, rename="camel"):
     """All that the form holds; numbers as they were typed.
 
-    `models` are the names of those that are asked besides the table's own.
+    `models` are the names of those that are asked besides the table's own; `images` the columns
+    that hold pictures, `images_folder` where their files are, if that is not the table's own.
     """
 
     prompt: Long = ""
@@ -74,6 +79,8 @@ class Draft(msgspec.Struct, rename="camel"):
     temperature: Short = "0"
     title: Short = ""
     models: Annotated[list[Short], msgspec.Meta(max_length=_MOST_MODELS)] = []
+    images: Annotated[list[Short], msgspec.Meta(max_length=_MOST_IMAGES)] = []
+    images_folder: Short = ""
 
 
 class Fix(msgspec.Struct, frozen=True):
@@ -90,10 +97,12 @@ class Judged(msgspec.Struct):
     ----------
     faults : dict of str to str
         By field: "table", "prompt", "system", "turns", "answer", "missing", "n", "maxTokens",
-        "temperature".
+        "temperature", "images", "imagesFolder".
     fixes : list of Fix
     template : Template or None
     output : Output or None
+    images : ImageColumns
+        Those of the chosen columns that the table has.
     keywords : dict
         For `BatchProcessor.prepare`; only to be used if there are no faults.
     """
@@ -102,6 +111,7 @@ class Judged(msgspec.Struct):
     fixes: list[Fix] = []
     template: Template | None = None
     output: Output | None = None
+    images: ImageColumns = NO_IMAGES
     keywords: dict[str, Any] = {}
 
     @property
@@ -124,7 +134,14 @@ def draft_of(content: Any) -> Draft:
         raise InvalidValueError(f"The form cannot be read: {error}.") from error
 
 
-def judge(draft: Draft, columns: Sequence[str], kept: Output | None = None) -> Judged:
+def judge(
+    draft: Draft,
+    columns: Sequence[str],
+    kept: Output | None = None,
+    *,
+    source: Source | None = None,
+    sees: bool | None = None,
+) -> Judged:
     """Look for everything that can be wrong before a row is asked.
 
     Parameters
@@ -134,9 +151,17 @@ def judge(draft: Draft, columns: Sequence[str], kept: Output | None = None) -> J
         The table's; empty while there is no table, and then no column is called unknown.
     kept : Output, optional
         What ``answer.kind == "kept"`` stands for.
+    source : Source, optional
+        Where the files are that the table names; default: where they are of a page's table.
+    sees : bool, optional
+        Whether the model sees images, if there is one.
     """
     judged = Judged(faults={}, fixes=[], keywords={})
     _template(draft, columns, judged)
+    if draft.images:
+        _images(draft, columns, judged, source_of(None) if source is None else source)
+        if sees is False:
+            judged.faults.setdefault("images", _NO_SIGHT)
     _try(judged, "answer", lambda: _answer(draft.answer, kept, judged))
     rule: Any = draft.missing
     if draft.missing == "with":
@@ -300,6 +325,46 @@ def _typed(value: float | str | None) -> str:
     return "" if value is None else value if isinstance(value, str) else f"{value:.10g}"
 
 
+# -- columns with pictures -------------------------------------------------------------------------
+
+_NO_SIGHT: Final = (
+    "The model cannot see pictures. Choose one that does (the list of models says “Sees images”), "
+    "or take the columns out here. In Python: load(..., mmproj=FILE) with the file for images that "
+    "belongs to the model."
+)
+
+
+def _images(draft: Draft, columns: Sequence[str], judged: Judged, source: Source) -> None:
+    names = list(dict.fromkeys(draft.images))
+    unknown = [name for name in names if columns and name not in columns]
+    known = [name for name in names if name not in unknown]
+    if unknown:
+        judged.faults["images"] = (
+            f'The table has no column "{plain_text(unknown[0], 60)}". Take it out here.'
+        )
+    elif len(names) > MAX_COLUMNS:
+        judged.faults["images"] = (
+            f"{len(names)} columns with pictures are chosen; a run can have {MAX_COLUMNS}. Take "
+            f"{len(names) - MAX_COLUMNS} out."
+        )
+    found = _try(judged, "imagesFolder", lambda: columns_in(known, draft.images_folder, source))
+    judged.images = ImageColumns(tuple(known), "", ()) if found is None else found
+    judged.keywords["images"] = judged.images
+    template = judged.template
+    for message in template.messages if template is not None else ():
+        if message["role"] == "user" or template is None or not message["content"].strip():
+            continue
+        here = Template.parse(message["content"], template.syntax).columns
+        wrong = next((name for name in known if name in here), None)
+        if wrong is not None:
+            field = "system" if message["role"] in ("system", "developer") else "turns"
+            judged.faults.setdefault(
+                field,
+                f'The column "{plain_text(wrong, 60)}" holds pictures, and a picture can only be '
+                "in a message of yours. Take it out here, and put it into the prompt.",
+            )
+
+
 # -- the answer ------------------------------------------------------------------------------------
 
 
@@ -331,8 +396,19 @@ def draft_of_spec(spec: Spec, title: str = "") -> Draft | None:
         max_tokens=str(spec.sampling.get("max_tokens") or ""),
         title=title,
         models=[one.name for one in spec.models[1 : 1 + _MOST_MODELS]],
+        images=list(spec.images.columns),
+        images_folder=_folder_of(spec.images),
         answer=answer_of(prompt.output),
     )
-    judged = judge(draft, (), prompt.output)
+    # Only the template is looked at, and no folder.
+    plain = msgspec.structs.replace(draft, images=[], images_folder="")
+    judged = judge(plain, (), prompt.output)
     same = judged.template is not None and judged.template.to_dict() == prompt.template.to_dict()
     return draft if same and set(spec.sampling) <= FORM_SAMPLING else None
+
+
+def _folder_of(images: ImageColumns) -> str:
+    """Return the folder that was typed for pictures; "" if it is the table's own."""
+    if not images.columns or images.within is None:
+        return ""
+    return "" if images.folder == source_of(None).folder else images.folder

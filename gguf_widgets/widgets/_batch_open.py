@@ -14,6 +14,7 @@ from gguf_widgets.batch.table_rows import decoded
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.widgets._batch_charts import Charts
+from gguf_widgets.widgets._batch_pictures import Pictures
 from gguf_widgets.widgets._batch_result import Result, columns_view
 from gguf_widgets.widgets._batch_words import progress_view, run_words
 
@@ -27,6 +28,8 @@ class OpenRun:
     ----------
     run : BatchRun
     store : Store
+    pictures : Pictures
+        The widget's, for the prompts of its rows.
 
     Attributes
     ----------
@@ -36,11 +39,11 @@ class OpenRun:
         The table's own columns.
     """
 
-    def __init__(self, run: BatchRun, store: Store) -> None:
+    def __init__(self, run: BatchRun, store: Store, pictures: Pictures) -> None:
         self.run = run
         record = BatchRuns(store).get(run.id)
         self.inputs = [str(decoded(c["name"])) for c in record.columns if not c.get("index")]
-        self.result = Result(run, store, self.inputs)
+        self.result = Result(run, store, self.inputs, pictures)
         self.charts = Charts(run, store)
         # Where a row is asked several things, it is answers that are counted.
         self._noun = "rows" if record.shape.per_row == 1 else "answers"

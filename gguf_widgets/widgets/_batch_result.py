@@ -22,6 +22,8 @@ from gguf_widgets.core.store.batch_types import RunStatus, Task
 from gguf_widgets.core.store.batch_window import BatchWindow, WindowQuery, WindowRow
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.widgets._batch_cells import shown, whole_text
+from gguf_widgets.widgets._batch_images import still_allowed
+from gguf_widgets.widgets._batch_pictures import Pictures
 
 __all__ = ["Result", "columns_view", "edited_values", "is_under_way"]
 
@@ -64,10 +66,12 @@ class Result:
     store : Store
     inputs : list of str
         The table's own columns.
+    pictures : Pictures
+        For the prompt of a row.
     """
 
-    def __init__(self, run: BatchRun, store: Store, inputs: list[str]) -> None:
-        self.run, self._inputs = run, inputs
+    def __init__(self, run: BatchRun, store: Store, inputs: list[str], pictures: Pictures) -> None:
+        self.run, self._inputs, self._pictures = run, inputs, pictures
         self._window = BatchWindow(store, run.id)
         self._tasks = RunTasks(store, run.id)
         self._shape = BatchRuns(store).get(run.id).shape
@@ -164,8 +168,9 @@ class Result:
         task = self._tasks.tasks(number, number + 1).get(number)
         prompt = run.spec.prompts[place]
         try:
-            messages = [dict(one) for one in prompt.template.render(values, run.spec.missing)]
-            fault = ""
+            images = still_allowed(run.spec.images)
+            asked = self._pictures.asked(prompt.template, run.spec.missing, images, values)
+            messages, fault = [_message_view(one) for one in asked.views], ""
         except GgufWidgetsError as error:
             messages, fault = [], error.message
         told: dict[str, Any] = {
@@ -263,6 +268,11 @@ def _reason(column: Column, text: str) -> str:
     if column.kind == "category":
         wanted = "one of: " + ", ".join(str(one) for one in column.choices[:20])
     return f'"{text.strip():.60}" is not {wanted or "what the column takes"}.'
+
+
+def _message_view(view: dict[str, Any]) -> dict[str, Any]:
+    told = {"role": view["role"], "content": view["text"]}
+    return {**told, "parts": view["parts"]} if "parts" in view else told
 
 
 def _column_view(column: Column, shown_name: str) -> dict[str, Any]:

@@ -25,7 +25,9 @@ from gguf_widgets.core.store.store import Store
 from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._batch_draft import Draft, Judged, draft_of, judge, with_template
 from gguf_widgets.widgets._batch_history import Form, History
+from gguf_widgets.widgets._batch_images import Source, folder_words, source_of
 from gguf_widgets.widgets._batch_looked import Looked
+from gguf_widgets.widgets._batch_pictures import Pictures
 from gguf_widgets.widgets._batch_preview import preview_of, tokens_of
 from gguf_widgets.widgets._batch_source import MAX_PASTED_CHARS, Arriving, Given
 from gguf_widgets.widgets._batch_words import check_view
@@ -63,6 +65,8 @@ class SetUp:
     name : str
         Of its thread.
     given : Given or None
+    pictures : Pictures
+        For the prompt of a row.
     failed : callable
         Takes an error that nobody expected.
     """
@@ -74,6 +78,7 @@ class SetUp:
         manager: ModelManager,
         name: str,
         given: Given | None,
+        pictures: Pictures,
         failed: Callable[[Exception], None],
     ) -> None:
         self._host, self._store, self._manager = host, store, manager
@@ -85,7 +90,9 @@ class SetUp:
         self._arriving: Arriving | None = None
         self._reading: Looked | None = None
         self._judged = judge(self.draft, given.columns if given else ())
-        self._preview: Message = preview_of(self._judged, None, 0)[0]
+        self._pictures = pictures
+        self._images = _images_view(None, Source())
+        self._preview: Message = preview_of(self._judged, None, 0, pictures)[0]
         self.check: Message | None = None
         self.prepared: BatchRun | None = None  # checked and not begun
         self._prepared_key: tuple[Any, ...] = ()
@@ -176,12 +183,18 @@ class SetUp:
             self._host.soon(lambda: setattr(self, "_models", found))
             return
         draft, row, given, model = self.draft, self.row, self.given, self._host.model
-        judged = judge(draft, given.columns if given is not None else (), self.kept)
-        view, messages = preview_of(judged, given, row)
+        source = source_of(given)
+        sees = None if model is None else model.sees_images
+        columns = given.columns if given is not None else ()
+        judged = judge(draft, columns, self.kept, source=source, sees=sees)
+        view, messages = preview_of(judged, given, row, self._pictures)
+        if sees is False and any("parts" in message for message in messages):
+            messages = []  # shown, but nothing that this model could count
 
         def keep(view: Message) -> Callable[[], None]:
             def set_it() -> None:
                 self._judged, self._preview = judged, view
+                self._images = _images_view(given, source)
 
             return set_it
 
@@ -273,7 +286,8 @@ class SetUp:
             raise InvalidValueError("Choose a model first.")
         if self.given is None:
             raise InvalidValueError("Choose a table first.")
-        judged = judge(self.draft, self.given.columns, self.kept)
+        source, sees = source_of(self.given), self._host.model.sees_images
+        judged = judge(self.draft, self.given.columns, self.kept, source=source, sees=sees)
         if judged.faults:
             raise InvalidValueError(" ".join(dict.fromkeys(judged.faults.values())))
         return judged
@@ -307,7 +321,14 @@ class SetUp:
                 raise InvalidValueError(
                     f'"{name:.80}" is asked already. Take it out of the other models.'
                 )
-        return [self._manager.load(name) for name in names]
+        models = [self._manager.load(name) for name in names]
+        blind = next((one.name for one in models if not one.sees_images), None)
+        if self.draft.images and blind is not None:
+            raise InvalidValueError(
+                f'The model "{blind:.80}" cannot see pictures. Take it out of the other models, or '
+                "take the columns with pictures out."
+            )
+        return models
 
     def discard(self, unless: tuple[Any, ...] | None = None) -> None:
         """Remove the run that was checked and not begun."""
@@ -368,6 +389,17 @@ class SetUp:
                 "answer": "" if judged.output is None else judged.output.describe(),
             },
             "preview": self._preview,
+            "images": self._images,
             "models": self._models,
             "check": self.check,
         }
+
+
+def _images_view(given: Given | None, source: Source) -> Message:
+    """Return what the page says of columns with pictures."""
+    return {
+        "suggested": [] if given is None else given.pictures,
+        "words": folder_words(source),
+        "folder": source.folder,
+        "canChoose": source.can_choose,
+    }

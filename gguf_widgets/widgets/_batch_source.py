@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from gguf_widgets.batch import files
@@ -19,6 +20,7 @@ from gguf_widgets.batch.table_rows import Table, decoded, encoded
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.format import format_bytes, plain_text
 from gguf_widgets.widgets._batch_cells import shown
+from gguf_widgets.widgets._batch_images import suggested
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -50,6 +52,12 @@ class Given:
         Where the file is, if Python was given a path.
     read_with : dict
         The options with which `files.read` reads the same.
+    from_page : bool
+        Whether a page sent it, or it is not known who did.
+    folder : str
+        Where the files are that its cells name; "" for where Python is.
+    pictures : list of str
+        The columns that look like pictures.
     """
 
     def __init__(
@@ -61,11 +69,15 @@ class Given:
         is_file: bool = False,
         path: str = "",
         read_with: dict[str, Any] | None = None,
+        from_page: bool = True,
+        folder: str = "",
     ) -> None:
         self.columns = Table.of(frame).names  # refuses what cannot be asked about
         self.frame = frame
         self.name, self.is_file, self.path = name, is_file, path
         self.read_with = read_with or {}
+        self.from_page, self.folder = from_page, folder
+        self.pictures = suggested(frame, self.columns)
         self.num_rows = len(frame)
         size = f"{_many(self.num_rows, 'row')}, {_many(len(self.columns), 'column')}"
         self.told: dict[str, Any] = {  # what the page shows of it
@@ -131,9 +143,13 @@ def given_table(table: Any) -> Given:
     if isinstance(table, str | os.PathLike):
         source = files.read(os.fspath(table))
         name = plain_text(source.name)
-        return Given(source.to_frame(), name, is_file=True, path=os.fspath(table))
+        path = os.fspath(table)
+        beside = os.fspath(Path(path).absolute().parent)
+        return Given(
+            source.to_frame(), name, is_file=True, path=path, from_page=False, folder=beside
+        )
     if isinstance(table, files.RowSource):
-        return Given(table.to_frame(), plain_text(table.name), is_file=True)
+        return Given(table.to_frame(), plain_text(table.name), is_file=True, from_page=False)
     Table.of(table)  # says in words what is wrong with it
     if isinstance(table, pd.Series):
         table = table.to_frame(name="text" if table.name is None else table.name)
@@ -142,7 +158,7 @@ def given_table(table: Any) -> Given:
     elif isinstance(table, list | tuple):
         texts = all(isinstance(one, str) for one in table)
         table = pd.DataFrame({"text": list(table)} if texts else list(table))
-    return Given(table, "Table from the notebook")
+    return Given(table, "Table from the notebook", from_page=False)
 
 
 class Arriving:

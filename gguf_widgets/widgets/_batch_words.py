@@ -151,6 +151,7 @@ def model_view(model: Model | None, blocked: str, *, is_framed: bool) -> dict[st
     return {
         "name": "" if model is None else model.name,
         "isDemoMode": model is not None and model.info.backend == "scripted",
+        "sees": model is not None and model.sees_images,
         "reason": reason,
     }
 

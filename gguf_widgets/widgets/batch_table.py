@@ -7,7 +7,7 @@ only the rows that it shows; callbacks only enqueue. Leaves to others: what is s
 (`_batch_earlier`), the look (static/).
 
 The page's messages, each with a ``mid``: ``snapshot``, ``ping``, ``start``, ``set-up``, ``code``,
-``dismiss``, and those in ``ACTIONS`` of `SetUp`, `Acts` and `Earlier`.
+``dismiss``, and those in ``ACTIONS`` of `SetUp`, `Acts`, `Earlier` and `Pictures`.
 Python's: ``state`` (numbered; the parts of the state that have changed, or all), ``pong``,
 ``answer`` to a ``mid``.
 
@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Final
 import anywidget
 import traitlets
 
+from gguf_widgets.batch.images import NO_IMAGES
 from gguf_widgets.batch.run import BatchRun
 from gguf_widgets.batch.spec import ModelRef, Spec
 from gguf_widgets.batch.table_rows import frame_of
@@ -43,6 +44,7 @@ from gguf_widgets.widgets._batch_draft import draft_of_spec
 from gguf_widgets.widgets._batch_earlier import Earlier
 from gguf_widgets.widgets._batch_history import Form
 from gguf_widgets.widgets._batch_open import OpenRun
+from gguf_widgets.widgets._batch_pictures import Pictures
 from gguf_widgets.widgets._batch_result import is_under_way
 from gguf_widgets.widgets._batch_send import formats
 from gguf_widgets.widgets._batch_setup import Message, SetUp
@@ -136,12 +138,13 @@ class BatchTable(anywidget.AnyWidget):
         self._feed = StateFeed(self.send, self._parts)
         self._actor = Actor(name, self._work, self._tick, self._failed)
         self._heavy = Actor(f"{name}-work", self._do_heavy, failed=self._failed)
+        pictures = self._pictures = Pictures()
         self._set_up = SetUp(
-            self, self._store, self._manager, f"{name}-typing", given, self._failed
+            self, self._store, self._manager, f"{name}-typing", given, pictures, self._failed
         )
         self._acts = Acts(self, f"{name}-charts", self._failed)
         self._earlier = Earlier(self, self._store)
-        self._parts_of_page: tuple[Any, ...] = (self._set_up, self._acts, self._earlier)
+        self._parts_of_page: tuple[Any, ...] = (self._set_up, self._acts, self._earlier, pictures)
         self.observe(lambda _change: self._on_model(), "model")
         self.observe(lambda change: self._show_run(change.new), "run")
         self.model = model
@@ -346,7 +349,7 @@ class BatchTable(anywidget.AnyWidget):
         """Show another run; on whatever thread set it."""
         self._forget()
         self._forget = lambda: None
-        self._shown = None if run is None else OpenRun(run, self._store)
+        self._shown = None if run is None else OpenRun(run, self._store, self._pictures)
         if run is not None:
             self._forget = run.observe(lambda _run: self._touch())
         self._touch()
@@ -414,7 +417,12 @@ class BatchTable(anywidget.AnyWidget):
             if given is None:
                 record = BatchRuns(self._store).get(run.id)
                 rows = RunTasks(self._store, run.id).rows(0, record.shape.num_rows)
-                given = Given(frame_of(record.columns, rows), f"Table of “{record.title}”")
+                frame, images = frame_of(record.columns, rows), run.spec.images
+                # Without pictures, or with folders set, a page may have sent it.
+                from_page = not images.columns or images.within is not None
+                folder = "" if from_page else images.folder
+                name = f"Table of “{record.title}”"
+                given = Given(frame, name, from_page=from_page, folder=folder)
 
             def show() -> None:
                 words = "This is what the run asked. Change it, and run it again."
@@ -437,8 +445,9 @@ class BatchTable(anywidget.AnyWidget):
             judged = self._set_up.judged()
             how = {name: value for name, value in judged.keywords.items() if name != "title"}
             known = {key: how.pop(key) for key in ("system", "schema", "missing", "n")}
-            prompt, models = how.pop("prompt"), [one for one in (self.model,) if one is not None]
-            spec = Spec.make(prompt, models, **known, sampling=how)
+            prompt, images = how.pop("prompt"), how.pop("images", NO_IMAGES)
+            models = [one for one in (self.model,) if one is not None]
+            spec = Spec.make(prompt, models, **known, images=images, sampling=how)
             others = tuple(ModelRef(name, name, "") for name in self._set_up.draft.models)
             spec = dataclasses.replace(spec, models=spec.models + others)
             columns = given.columns if given is not None else []

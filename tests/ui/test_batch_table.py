@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, expect
 from support.browser import LONG_MS, Watched
 from support.screen_check import faults_of
 from support.servers import Home, Server, lab, wait_until
+from support.tiny_projector import picture
 
 from gguf_widgets.batch import files
 
@@ -74,6 +75,19 @@ def write_reviews(path: Path, count: int, long_row: int | None = None) -> Path:
     return path
 
 
+def write_pictures(home: Path) -> Path:
+    """Write a CSV that names two pictures of a person's, and one that a page may not see."""
+    (home / "photos").mkdir()
+    for name, seed in (("table.png", 1), ("chair.png", 2)):
+        (home / "photos" / name).write_bytes(picture(seed, 480, 320))
+    secret = home.parent / "secret.png"
+    secret.write_bytes(picture(3))
+    lines = ["photo,what", "table.png,A table", "chair.png,A chair", f"{secret},A secret"]
+    path = home / "pictures.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
 class Table:
     """The widget on a watched page, as a person uses it."""
 
@@ -97,6 +111,13 @@ class Table:
 
     def row(self, number: int) -> Locator:
         return self.gw("batch-row", number=str(number))
+
+    def expect_picture(self, place: str) -> None:
+        """Wait for one picture that is really drawn."""
+        shown = self.gw(place).locator('[data-gw="batch-picture"]')
+        expect(shown).to_have_count(1)
+        expect(shown).to_have_js_property("naturalWidth", 480)
+        expect(shown).to_have_attribute("src", re.compile("^data:image/png;base64,"))
 
 
 @pytest.fixture
@@ -399,5 +420,45 @@ def test_every_state_in_every_look(
         take("deleted")
         gw("batch-restore").click()
         expect(gw("batch-open")).to_contain_text("Another title")
+        look_at_pictures(table, home, take)
         table.watched.assert_clean()
     assert faults == []
+
+
+def look_at_pictures(table: Table, home: Home, take: Callable[[str], None]) -> None:
+    """Choose a column with pictures, and see them in the prompt and in a row of the run."""
+    gw = table.gw
+    gw("batch-change").click()
+    table.choose(write_pictures(home.folder))
+    expect(gw("batch-images-hint")).to_contain_text("“photo” seems to hold pictures")
+    gw("batch-images").locator("summary").click()
+    gw("batch-prompt").fill("{photo}\nWhat do you see here? It may be: {what}")
+    take("pictures-suggested")
+    gw("batch-image-column", name="photo").click()
+    expect(gw("batch-image-column", name="photo")).to_be_focused()
+    expect(gw("batch-image-column", name="photo")).to_have_attribute("aria-pressed", "true")
+    # The file is not in the home folder itself: it is said where it was looked for.
+    expect(gw("batch-preview")).to_contain_text("There is no image file")
+    expect(gw("batch-images-where")).to_contain_text(str(home.folder))
+    gw("batch-images-folder").fill(str(home.folder.parent))
+    expect(gw("batch-fault-imagesFolder")).to_contain_text("is outside of the folders")
+    take("pictures-outside")
+    gw("batch-images-folder").fill(str(home.folder / "photos"))
+    table.expect_picture("batch-preview")
+    expect(gw("batch-tokens")).to_contain_text(re.compile(r"^\d+ tokens of "))
+    take("pictures")
+    gw("batch-row-after").click()
+    expect(gw("batch-preview")).to_contain_text("A chair")
+    table.expect_picture("batch-preview")
+    gw("batch-row-after").click()
+    expect(gw("batch-preview")).to_contain_text("is in no folder that images may be taken from")
+    take("pictures-unseen")
+    gw("batch-start").click()
+    table.finish()
+    expect(gw("batch-words")).to_contain_text("2 of 3 done, 1 failed")
+    table.row(0).click()
+    expect(gw("batch-detail")).to_contain_text("Row 1")
+    table.expect_picture("batch-detail")
+    take("pictures-row")
+    gw("batch-set-up").click()
+    expect(gw("batch-images-folder")).to_have_value(str(home.folder / "photos"))

@@ -29,13 +29,11 @@ const QUIET = { "data-lm-suppress-shortcuts": "true", autocomplete: "off", spell
 /** @param {string} text @returns {string[]} */
 const linesOf = (text) => text.split("\n").filter((one) => one.trim());
 
-let answerCount = 0;
-
 export class AnswerPart {
-  /** @param {() => void} changed */
-  constructor(changed) {
+  /** @param {() => void} changed @param {string} group a name that no other table of the page has */
+  constructor(changed, group) {
     this.changed = changed;
-    this.group = `gw-bt-answer-${++answerCount}`;
+    this.group = group;
     /** @type {Map<string, HTMLInputElement>} */
     this.radios = new Map();
     this.kinds = h("div", { class: "gw-bt-kinds", role: "radiogroup", "aria-label": "What an answer is" });

@@ -8,6 +8,7 @@
  */
 
 import { AnswerPart } from "./_batch_answer.js";
+import { ImagesPart, PromptParts } from "./_batch_images.js";
 import { wordsOf } from "./_batch_link.js";
 import { ModelsPart } from "./_batch_models.js";
 import { TurnsPart } from "./_batch_turns.js";
@@ -32,6 +33,8 @@ export class FormPart {
     this.sent = "";
     this.fills = -1;
     this.filledKey = "";
+    this.previewKey = "";
+    this.parts = new PromptParts(link, 176, 112);
     this.fixKey = "";
     /** @type {number | undefined} */
     this.timer = undefined;
@@ -51,7 +54,7 @@ export class FormPart {
     }
     this.chips = h("div", { class: "gw-bt-chips", role: "group", "aria-label": "Put a column into the prompt" });
     this.faults = /** @type {Record<string, HTMLElement>} */ ({});
-    for (const field of ["prompt", "system", "turns", "missing", "n", "maxTokens", "temperature", "table"]) {
+    for (const field of ["prompt", "system", "turns", "missing", "n", "maxTokens", "temperature", "table", "images", "imagesFolder"]) {
       this.faults[field] = h("p", { class: "gw-error", id: `${link.page}-${field}`, role: "alert", "data-gw": `batch-fault-${field}` });
     }
     this.fixes = h("div", { class: "gw-bt-chips" });
@@ -62,8 +65,9 @@ export class FormPart {
     this.turns = new TurnsPart(() => this.changed(), this.faults.turns, (area) => {
       this.last = area;
     });
+    this.images = new ImagesPart(() => this.changed(), this.faults.images, this.faults.imagesFolder);
     this.filled = h("div", { class: "gw-bt-filled", role: "status", hidden: true, "data-gw": "batch-filled" });
-    this.answer = new AnswerPart(() => this.changed());
+    this.answer = new AnswerPart(() => this.changed(), `${link.page}-answer`);
     this.faults.answer = this.answer.fault;
 
     this.missing = h("select", { class: "gw-field", "data-gw": "batch-missing" }, MISSING.map(([value, text]) => h("option", { value, text })));
@@ -92,6 +96,7 @@ export class FormPart {
           this.fixes,
           this.systemFold,
           this.turns.root,
+          this.images.root,
         ]),
         this.preview,
       ]),
@@ -157,6 +162,8 @@ export class FormPart {
       temperature: this.temperature.value,
       title: this.title.value,
       models: this.models.get(),
+      images: this.images.get(),
+      imagesFolder: this.images.folder.value,
     };
   }
 
@@ -225,6 +232,7 @@ export class FormPart {
     this.temperature.value = draft.temperature;
     this.title.value = draft.title;
     this.models.set(draft.models);
+    this.images.set(draft.images, draft.imagesFolder);
     if (draft.models.length && this.advanced instanceof HTMLDetailsElement) this.advanced.open = true;
     this.answer.set(draft.answer, part.kept);
   }
@@ -277,7 +285,7 @@ export class FormPart {
       const text = field === "prompt" && isEmpty ? "" : (faults[field] ?? "");
       if (place.textContent !== text) place.textContent = text;
     }
-    const fields = { prompt: this.prompt, system: this.system, n: this.n, maxTokens: this.maxTokens, temperature: this.temperature };
+    const fields = { prompt: this.prompt, system: this.system, n: this.n, maxTokens: this.maxTokens, temperature: this.temperature, imagesFolder: this.images.folder };
     for (const [name, field] of Object.entries(fields)) {
       const isWrong = Boolean(this.faults[name].textContent);
       field.setAttribute("aria-invalid", String(isWrong));
@@ -307,15 +315,13 @@ export class FormPart {
     if (this.rowWords) this.rowWords.textContent = hasRows ? `Row ${(preview.row + 1).toLocaleString("en")} of ${this.numRows.toLocaleString("en")}` : "";
     if (this.before) this.before.disabled = preview.row <= 0;
     if (this.after) this.after.disabled = preview.row >= this.numRows - 1;
-    const parts = preview.messages.map((/** @type {any} */ one) =>
-      h("div", { class: "gw-bt-message" }, [
-        h("div", { class: "gw-dim", text: ROLES[one.role] ?? one.role }),
-        h("div", { class: "gw-bt-text", text: one.text }),
-        ...(one.left ? [h("div", { class: "gw-dim", text: `… and ${one.left.toLocaleString("en")} more characters, which the model reads as well` })] : []),
-      ]),
-    );
-    if (!parts.length) parts.push(h("p", { class: "gw-dim", text: hasRows ? "The prompt of this row will be here." : "Choose a table, and write a prompt." }));
-    this.messages?.replaceChildren(...parts);
+    const key = JSON.stringify([preview.messages, hasRows]);
+    if (key !== this.previewKey) {
+      this.previewKey = key; // what has not changed is not drawn again: pictures would flicker
+      const parts = preview.messages.map((/** @type {any} */ one) => h("div", { class: "gw-bt-message" }, [h("div", { class: "gw-dim", text: ROLES[one.role] ?? one.role }), ...this.parts.draw(one.parts ?? [one])]));
+      if (!parts.length) parts.push(h("p", { class: "gw-dim", text: hasRows ? "The prompt of this row will be here." : "Choose a table, and write a prompt." }));
+      this.messages?.replaceChildren(...parts);
+    }
     if (this.tokens) {
       this.tokens.textContent = preview.tokens !== null ? `${preview.tokens.toLocaleString("en")} tokens of ${preview.room.toLocaleString("en")} that the model has room for` : preview.messages.length && !model ? "With a model you also see how many tokens it is." : "";
     }

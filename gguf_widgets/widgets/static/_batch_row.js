@@ -7,6 +7,7 @@
  */
 
 import { STATUS_WORDS } from "./_batch_grid.js";
+import { PromptParts } from "./_batch_images.js";
 import { wordsOf } from "./_batch_link.js";
 import { ghostButton, h, icon } from "./_dom.js";
 
@@ -27,6 +28,7 @@ export class RowPart {
     this.turn = 0;
     this.key = "";
     this.isEditing = false;
+    this.parts = new PromptParts(link, 304, 200);
     this.title = h("h3", { class: "gw-bt-grow", tabindex: "-1" });
     const close = ghostButton("close", "Close this row", { "data-gw": "batch-row-close" });
     close.addEventListener("click", () => this.close());
@@ -123,8 +125,10 @@ export class RowPart {
       parts.push(h("div", { class: "gw-bt-buttons" }, buttons));
       this.allow(this.canAsk ?? true, this.reason ?? "");
     }
-    parts.push(block("Values of the row", [this.pairsOf(whole.values)]));
-    parts.push(block("Prompt", whole.fault ? [h("p", { class: "gw-error", text: whole.fault })] : whole.messages.map((/** @type {any} */ one) => h("div", { class: "gw-bt-message" }, [h("div", { class: "gw-dim", text: WHO[one.role] ?? one.role }), h("div", { class: "gw-bt-text", text: one.content })]))));
+    const values = block("Values of the row", [this.pairsOf(whole.values)]);
+    const prompt = block("Prompt", whole.fault ? [h("p", { class: "gw-error", text: whole.fault })] : whole.messages.map((/** @type {any} */ one) => h("div", { class: "gw-bt-message" }, [h("div", { class: "gw-dim", text: WHO[one.role] ?? one.role }), ...this.parts.draw(one.parts ?? [{ text: one.content }])])));
+    // A picture is what its answer is read beside.
+    parts.push(...(whole.messages.some((/** @type {any} */ one) => one.parts) ? [prompt, values] : [values, prompt]));
     if (whole.facts?.length) parts.push(block("Numbers", [this.pairsOf(whole.facts)]));
     this.content.replaceChildren(...parts);
     if (hadFocus) (/** @type {HTMLElement | null} */ (this.content.querySelector(`[data-gw="${hadFocus}"]`)) ?? this.title).focus();

@@ -158,6 +158,7 @@ class BatchView {
       this.form.showDraft(state.draft, isFirst);
       this.form.showJudged(state.judged);
       this.form.models.show(state.models, state.model.name);
+      this.form.images.show(state.images, state.table.given?.columns ?? [], state.model.sees);
       this.form.showPreview(state.preview, state.model.name);
       this.source.show(state.table, state.busy);
       this.check.show(state);
