@@ -53,6 +53,7 @@ LAYERS = {
     "gguf_widgets.core.gguf": "base",
     "gguf_widgets.core.gguf_": "base",
     "gguf_widgets.core.image_format": "base",
+    "gguf_widgets.core.image_gif": "base",
     "gguf_widgets.core.images": "base",
     "gguf_widgets.core.plain_files": "base",
     "gguf_widgets.core.schema_input": "base",

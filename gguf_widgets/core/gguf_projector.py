@@ -160,7 +160,7 @@ def _check_blocks(header: GgufHeader, num_blocks: int, n_embd: int) -> None:
         if name[3] in ("ln1", "ln2") and tensor.shape[:1] != (n_embd,):
             raise _refused(
                 header,
-                f"is {n_embd} wide by its numbers and {tensor.shape[0]} by its tensor"
+                f"is {n_embd} wide by its numbers and {(*tensor.shape, 1)[0]} by its tensor"
                 f" {plain_text(tensor.name)!r}",
             )
 

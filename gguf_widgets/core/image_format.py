@@ -3,16 +3,19 @@
 Promises: format and size of a PNG, JPEG, GIF or BMP, and how its camera was held; whatever is too
 large, cut short, or made so as to wear a decoder out (pixels that unpack to gigabytes, a photo that
 goes over its pixels a thousand times) is refused in words, in a time that its bytes bound. Leaves
-to others: where the bytes come from (`images`), decoding (the worker's engine).
+to others: where the bytes come from (`images`), a GIF's packing (`image_gif`), decoding (the
+worker's engine).
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
+from gguf_widgets.core import image_gif
 from gguf_widgets.core.errors import ImageError
 
 __all__ = [
@@ -154,8 +157,12 @@ def _unpacked_size(chunks: Iterator[tuple[bytes, bytes]], limit: int) -> int:
     return total
 
 
+# Among packed pixels these are no marker: 0 (an FF that is meant), a restart, padding.
+_JPEG_MARKER: Final = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+
+
 def _jpeg(data: bytes) -> tuple[int, int]:
-    if data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
+    if _is_worn_out(data):
         raise _damaged("jpeg", f"goes over its pixels more than {_MAX_JPEG_SCANS} times")
     size: tuple[int, int] | None = None
     for marker, body in _jpeg_segments(data):
@@ -198,6 +205,24 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += 2 + max(2, length)
 
 
+def _is_worn_out(data: bytes) -> bool:
+    """Say whether a JPEG has more scans than any photo; what lies behind its end does not count.
+
+    Telephones append a film, of megabytes in which anything looks like a scan.
+    """
+    if data.count(b"\xff\xda") <= _MAX_JPEG_SCANS:
+        return False
+    scans, at = 0, 2
+    while (found := _JPEG_MARKER.search(data, at)) and scans <= _MAX_JPEG_SCANS:
+        marker, at = found[1][0], found.end()
+        if marker == 0xD9:
+            break
+        if marker not in (0x01, 0xD8) and at + 2 <= len(data):
+            at += max(2, int.from_bytes(data[at : at + 2], "big"))
+        scans += marker == 0xDA
+    return scans > _MAX_JPEG_SCANS
+
+
 def _orientation(data: bytes) -> int:
     """Return how a camera was held (EXIF's orientation, 1 to 8); 1 if it does not say."""
     for marker, body in _jpeg_segments(data):
@@ -225,6 +250,8 @@ def _orientation(data: bytes) -> int:
 def _gif(data: bytes) -> tuple[int, int]:
     width, height = struct.unpack_from("<HH", data, 6)
     check_size("gif", width, height)
+    if image_gif.is_worn_out(data):
+        raise _damaged("gif", "unpacks to far more than its pixels")
     return width, height
 
 

@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from gguf_widgets.core.config import expanded
 from gguf_widgets.core.errors import ImageError, UnsupportedByModelError
 from gguf_widgets.core.format import format_bytes, plain_text
 from gguf_widgets.core.image_format import (
@@ -150,7 +151,7 @@ def image(source: Any) -> Image:
             problem="remote",
         )
     if isinstance(source, str | os.PathLike):
-        return _readable(_from_file(Path(source).expanduser()))
+        return _readable(_from_file(expanded(source)))
     if callable(getattr(source, "save", None)) and hasattr(source, "size"):
         return Image(_as_png(source))
     raise ImageError(
@@ -240,6 +241,8 @@ def _as_png(picture: Any) -> bytes:
     check_size("image", int(width), int(height))
     buffer = io.BytesIO()
     try:
+        if callable(getattr(picture, "getexif", None)):
+            picture = importlib.import_module("PIL.ImageOps").exif_transpose(picture)  # upright
         picture.convert("RGB").save(buffer, format="PNG")
     except Exception as error:
         raise ImageError(

@@ -20,6 +20,7 @@ _ABOUT: Final = 24  # bins
 _FAR: Final = 3.0  # so many times as far as 99% of all lies what is put into the last bin
 _ENOUGH: Final = 50  # numbers, before any of them is said to lie far away
 _LARGEST: Final = 1e150  # so that no difference of two is infinite
+_FINEST: Final = 1e-300  # a bin; much below it there are no powers of ten
 
 
 class Bins(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +118,7 @@ def _step(low: float, high: float, *, whole: bool) -> float:
     span = high - low
     if span <= 0:
         span = abs(low) or 1.0
-    rough = span / _ABOUT
+    rough = max(span / _ABOUT, _FINEST)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * one for one in (1, 2, 5, 10) if power * one >= rough * 0.999)
     return max(1.0, round(step)) if whole else step

@@ -87,6 +87,7 @@ def test_one_that_belongs_to_the_model(judge: Callable[..., Any]) -> None:
         ({"clip__vision__block_count": Typed(U32, 100_000)}, "100,000"),
         ({"clip__vision__block_count": Typed(U32, 1)}, "1 blocks only"),
         ({"clip__vision__embedding_length": Typed(U32, 36)}, "36 wide by its numbers"),
+        ({"tensors": (Tensor("v.blk.0.ln1.weight", ()), *TENSORS[1:])}, "and 1 by its tensor"),
         ({"clip__vision__attention__head_count": Typed(U32, 5)}, "does not divide"),
         ({"clip__vision__image_size": Typed(U32, 2**31 - 1)}, "image_size"),
         ({"clip__vision__patch_size": Typed(U32, 0)}, "patch_size"),

@@ -4,6 +4,7 @@ in words, and nothing of it is decoded, fetched or kept waiting for."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import struct
 import sys
@@ -11,12 +12,14 @@ import types
 import zlib
 from pathlib import Path
 from typing import Self
+from unittest import mock
 
 import numpy as np
 import pytest
 from support.tiny_projector import picture, png_bytes, png_chunk
 
 import gguf_widgets as gw
+from gguf_widgets.core import image_gif
 from gguf_widgets.core.errors import ImageError
 from gguf_widgets.core.image_format import MAX_PIXELS, MAX_SIDE
 from gguf_widgets.core.images import MAX_IMAGE_BYTES, Image, image
@@ -115,6 +118,7 @@ def test_what_is_no_image_is_told_apart(tmp_path: Path) -> None:
     assert problem(tmp_path / "missing.png") == "missing"
     assert problem(tmp_path) == "missing"
     assert problem("a\0b.png") == "missing"
+    assert problem("~nobody whom this system knows/a.png") == "missing"
     for address in (
         "https://example.org/a.png",
         "http://localhost/a",
@@ -152,6 +156,60 @@ def test_a_bomb_is_not_unpacked() -> None:
     assert problem(png_of(8, 8, bomb)) == "damaged"
     assert problem(jpeg_of(4000, 4000, scans=500)) == "damaged"
     assert problem(png_of(8, 8, b"\0\1\2\3")) == "damaged"
+
+
+def test_a_photo_may_have_a_film_behind_its_end_and_no_more_scans_in_it() -> None:
+    film = np.random.default_rng(1).bytes(12_000_000)
+    assert film.count(b"\xff\xda") > 120
+    assert image(jpeg_of(640, 480) + film).width == 640
+    # An end within another part, which a decoder passes over, is none.
+    start, part, scan = jpeg_of(640, 480)[:-2], b"\xff\xfe\0\4\xff\xd9", jpeg_of(8, 8)[-22:-2]
+    assert scan.startswith(b"\xff\xda")
+    assert problem(start + part + scan * 200 + b"\xff\xd9") == "damaged"
+    assert problem(start + (part + b"\xff" + scan) * 200 + b"\xff\xd9") == "damaged"
+    assert problem(start + (b"\xff\xd0" + scan) * 200 + b"\xff\xd9") == "damaged"
+
+
+def gif_of(width: int, height: int, codes: list[int]) -> bytes:
+    """Return a GIF of four colours whose picture is these codes; the first one is 4 (clear)."""
+    bits = at = count = 0
+    size = 3
+    for number, code in enumerate(codes):
+        bits |= code << at
+        at += size
+        if code == 4:
+            size, count = 3, 6
+            continue
+        count += number > 0 and codes[number - 1] != 4
+        size += count == 1 << size and size < 12
+    packed = bits.to_bytes(at // 8 + 1, "little")
+    blocks = [packed[i : i + 255] for i in range(0, len(packed), 255)]
+    return b"".join(
+        [
+            b"GIF89a" + struct.pack("<HHBBB", width, height, 0x91, 0, 0) + bytes(12),
+            b"!\xf9\4\0\0\0\0\0" + b"!\xfe\3abc\0",  # how it is shown, a remark
+            b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\2",
+            *(bytes([len(block)]) + block for block in blocks),
+            b"\0;",
+        ]
+    )
+
+
+def test_a_gif_whose_codes_go_on_behind_its_pixels_is_not_unpacked() -> None:
+    # Each code stands for one pixel more than the one before, and the last again and again.
+    growing = [4, 0, *range(6, 4096)]
+    assert problem(gif_of(64, 64, [*growing, *[4095] * 4000] * 6 + [5])) == "damaged"
+    # A large picture of one colour, and one of single pixels that is as long, are what they are.
+    assert image(gif_of(9000, 5500, [*growing, *[4095] * 4000] * 2 + [5])).width == 9000
+    plain = [code for i in range(0, 90_000, 2) for code in (4, i % 4, (i + 1) % 4)]
+    long = gif_of(300, 300, [*plain, 5])
+    assert len(long) > 45_000
+    with mock.patch.object(image_gif, "_SMALL", 1000):
+        assert image(long).height == 300
+        assert image_gif._first_picture(long).num_pixels == 90_000
+        for end in range(6, len(long), 997):
+            with contextlib.suppress(ImageError):
+                image(long[:end])
 
 
 def test_nothing_hostile_gets_through_as_anything_else() -> None:
@@ -223,3 +281,21 @@ def test_other_formats_go_through_pillow(monkeypatch: pytest.MonkeyPatch) -> Non
     pillow.open = refuse
     with pytest.raises(ImageError, match="cannot identify"):
         image(webp)
+
+
+@pytest.mark.parametrize("form", ["WebP", "JPEG", "TIFF", "PNG"])
+def test_what_pillow_reads_is_as_upright_as_what_is_read_here(form: str) -> None:
+    pillow = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, 20:] = 250  # light on the right: below, once it is turned
+    exif = pillow.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    pillow.fromarray(pixels).save(file, format=form, exif=exif)
+    with pillow.open(io.BytesIO(file.getvalue())) as opened:
+        sources = [opened] if form in ("JPEG", "PNG") else [opened, file.getvalue()]
+        for source in sources:
+            found = image(source)
+            assert (found.width, found.height, found.turn) == (20, 40, 1)
+            seen = np.asarray(pillow.open(io.BytesIO(found.data)))
+            assert seen[5, 10, 0] < 50 < 200 < seen[35, 10, 0]

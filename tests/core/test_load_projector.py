@@ -13,6 +13,7 @@ from gguf_widgets import demo
 from gguf_widgets.core import config
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.library import ModelLibrary, inventory
+from gguf_widgets.core.library.scan import Budget
 from gguf_widgets.core.load_projector import with_projector
 from gguf_widgets.core.types import LoadSettings
 
@@ -54,6 +55,25 @@ def test_beside_a_file_that_is_in_no_list(home: Path, tmp_path: Path) -> None:
     assert chosen(tmp_path / "far/seeing.gguf") == "mmproj-seeing.gguf"
     assert chosen(tmp_path / "blind/blind.gguf") == ""
     assert chosen(tmp_path / "nowhere.gguf") == ""
+
+
+def test_the_folders_below_a_file_that_is_in_no_list_are_not_looked_through(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "far/seeing.gguf", model_file("seeing"))
+    put(tmp_path / "far/mmproj-seeing.gguf", projector_file())
+    (tmp_path / "far/photos/of/last year").mkdir(parents=True)
+    looked_into: list[Path] = []
+    real = Budget.children
+
+    def watch(budget: Budget, folder: Path) -> list[tuple[Path, bool]]:
+        looked_into.append(folder)
+        return real(budget, folder)
+
+    monkeypatch.setattr(Budget, "children", watch)
+    assert chosen(tmp_path / "far/seeing.gguf") == "mmproj-seeing.gguf"
+    far = tmp_path / "far"
+    assert [one for one in looked_into if one.is_relative_to(far)] == [far]
 
 
 def test_only_what_is_near_is_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,6 +174,32 @@ def test_much_comes_and_little_is_drawn_and_kept(page: Page) -> None:
     assert page.evaluate("charts.one.chart.drawn.data[0].y.length") == 100
 
 
+def test_what_a_model_wrote_is_no_formula_for_the_pages_mathjax(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          window.touched = [];
+          window.MathJax = new Proxy({ version: "3.2.2" }, {
+            get: (all, key) => {
+              if (key !== "version") touched.push(String(key));
+              return all[key];
+            },
+          });
+          const text = "$\\\\href{https://example.org}{5}$";
+          const figure = () => ({
+            data: [{ type: "bar", x: [0], y: [2], text: [text] }],
+            layout: { xaxis: { tickvals: [0], ticktext: [text] } },
+          });
+          make("one").show(figure, "");
+        }"""
+    )
+    drawn(page, "one")
+    shown = "Array.from(document.querySelectorAll('#one svg text'), (one) => one.textContent)"
+    assert page.evaluate(shown).count("$\\href{https://example.org}{5}$") == 2
+    with page.expect_download():
+        page.evaluate("charts.one.chart.save('chart')")
+    assert page.evaluate("touched") == []
+
+
 def test_nothing_of_a_chart_stays_behind(page: Page) -> None:
     page.evaluate("make('one').show(line([1, 2]), '')")
     drawn(page, "one")

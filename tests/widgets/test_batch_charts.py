@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.batch_page import LABELS, PROMPT, Page, reviews
 
@@ -45,6 +45,8 @@ Open = Callable[..., Page]
     ),
     st.booleans(),
 )
+@example([5e-324], False)
+@example([0.0, 1e-322, 3e-323], False)
 def test_every_number_is_in_the_bin_that_it_belongs_to(values: list[float], whole: bool) -> None:
     known = [value for value in values if np.isfinite(value)]
     if whole:

@@ -26,7 +26,7 @@ from typing import Any
 
 from gguf_widgets.core.engine.prompt import PromptPart
 from gguf_widgets.core.engine.template_renderer import TemplateRenderer
-from gguf_widgets.core.errors import ChatTemplateError, InvalidValueError
+from gguf_widgets.core.errors import ChatTemplateError, ImageError, InvalidValueError
 from gguf_widgets.core.images import Image
 
 __all__ = ["CHATML", "ChatTemplate"]
@@ -137,11 +137,19 @@ class ChatTemplate:
         ------
         ChatTemplateError
             Also if the template leaves an image out, or writes it twice: it cannot do with images.
+        ImageError
+            There are tens of thousands of images.
         """
         images = [one for m in messages for one in _items(m["content"]) if isinstance(one, Image)]
         words = [one for m in messages for one in _items(m["content"]) if isinstance(one, str)]
         taken = {*"".join(words), *self.source}
         marks = list(itertools.islice((c for c in map(chr, _SPARE) if c not in taken), len(images)))
+        if len(marks) < len(images):
+            raise ImageError(
+                f"The conversation has {len(images):,} images; at most {len(marks):,} can be sent.",
+                problem="size",
+            )
+        of_images = set(marks)
         failure: ChatTemplateError | None = None
         for typed in (False, True):
             try:
@@ -150,7 +158,7 @@ class ChatTemplate:
                 failure = failure or error
                 continue
             text = "".join(part.text for part in parts)
-            if [char for char in text if char in marks] == marks:
+            if [char for char in text if char in of_images] == marks:
                 return list(_with_images(parts, dict(zip(marks, images, strict=True))))
         raise failure or ChatTemplateError(
             "The model's chat template does not take over the images: it leaves one out, or writes"

@@ -190,7 +190,7 @@ class Engine:
             arrived=perf_counter(),
             chunk_limit=self._n_batch,
             images_end=request.images[-1].end if request.images else 0,
-            positions=positions_of(request.images),
+            positions=positions_of(request.images, 1 if vision is None else vision.n_pos),
         )
         if self._images is not None and request.images:
             self._images.enter()

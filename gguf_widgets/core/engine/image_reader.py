@@ -22,7 +22,7 @@ import threading
 from collections import OrderedDict
 
 from gguf_widgets.core.engine.vision import Encoded, Vision
-from gguf_widgets.core.errors import DecodeError, GgufWidgetsError, RequestCancelledError
+from gguf_widgets.core.errors import DecodeError, GgufWidgetsError
 from gguf_widgets.core.images import Image
 
 __all__ = ["MAX_KEPT_BYTES", "ImageReader", "Reading"]
@@ -96,10 +96,13 @@ class ImageReader:
             return done
         with self._changed:
             reading = self._open.get(image.digest)
+            is_new = reading is None
             if reading is None:
                 reading = self._open[image.digest] = Reading(image)
-                heapq.heappush(self._queue, (is_batch, next(self._order), reading))
                 self._start()
+            if is_new or not (is_batch or reading.started):
+                # Perhaps once more, further ahead than for those who asked before.
+                heapq.heappush(self._queue, (is_batch, next(self._order), reading))
             reading.num_asking += 1
             self._changed.notify_all()
         return reading
@@ -109,8 +112,10 @@ class ImageReader:
         with self._changed:
             reading.num_asking -= 1
             if reading.num_asking <= 0 and self._open.get(reading.image.digest) is reading:
-                # If it is being encoded, that notices; if it waits, it is passed over.
+                # If it is being encoded, that notices; if it waits, it leaves: it may be large.
                 del self._open[reading.image.digest]
+                self._queue = [one for one in self._queue if one[2] is not reading]
+                heapq.heapify(self._queue)
 
     def collect(self) -> None:
         """Take in what has been encoded since the last time."""
@@ -173,7 +178,7 @@ class ImageReader:
                 if self._closed:
                     return
                 reading = heapq.heappop(self._queue)[2]
-                if not self._is_wanted(reading):
+                if reading.started or not self._is_wanted(reading):
                     continue
                 reading.started = True
             self._encode(reading)
@@ -188,10 +193,8 @@ class ImageReader:
         parts, failure = None, None
         try:
             parts = self._vision.encode(reading.image, report)
-        except RequestCancelledError:
-            return  # nobody asks for it
         except GgufWidgetsError as error:
-            failure = error
+            failure = error  # also that it stopped: whoever still waits is told
         except Exception as error:
             _logger.exception("an image could not be encoded")
             failure = DecodeError(f"The image could not be read ({type(error).__name__}: {error}).")

@@ -280,6 +280,7 @@ class KVCache:
             self._backend.state_seq_set(slot, state) and self._slots.holds(slot, length)
         ):
             self._slots.clear(slot)
+            self._slots.set_positions(slot, None)
             return False
         self._cells.grow(slot, length)
         return True

@@ -49,8 +49,12 @@ class Positions:
         return length
 
 
-def positions_of(spans: Sequence[ImageSpan]) -> Positions | None:
-    """Return the positions of a prompt with these images; None if they are the tokens' numbers."""
-    if all(span.num_positions == span.num_tokens for span in spans):
+def positions_of(spans: Sequence[ImageSpan], n_pos: int) -> Positions | None:
+    """Return the positions of a prompt with these images; None if they are the tokens' numbers.
+
+    `n_pos` are the dimensions of a position. With more than one, the tokens of an image share the
+    first even where a narrow one, a single column, takes as many positions as it has tokens.
+    """
+    if n_pos == 1 and all(span.num_positions == span.num_tokens for span in spans):
         return None
-    return Positions(spans)
+    return Positions(spans) if spans else None

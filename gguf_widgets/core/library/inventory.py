@@ -39,7 +39,12 @@ from gguf_widgets.core.library.model_list import ModelList
 from gguf_widgets.core.library.places import user_dirs
 from gguf_widgets.core.library.projectors import is_near, pair
 from gguf_widgets.core.library.scan import scan
-from gguf_widgets.core.library.sources import folder_sources, own_folders, sources
+from gguf_widgets.core.library.sources import (
+    beside_source,
+    folder_sources,
+    own_folders,
+    sources,
+)
 from gguf_widgets.core.library.usage import last_uses
 
 __all__ = ["DEMO_NAME", "ModelLibrary", "models"]
@@ -164,7 +169,7 @@ class ModelLibrary:
         found = [file for _, file in self._named() if file.error is None]
         model = next((f for f in found if any(str(p.path) == here for p in f.places)), None)
         if model is None:
-            found = scan(folder_sources([path.parent]), user_dirs(), known=())
+            found = scan([beside_source(path.parent)], user_dirs())
             found = [file for file in found if file.error is None]
             model = next((f for f in found if str(f.path) == here), None)
         if model is None:

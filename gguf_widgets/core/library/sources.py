@@ -36,7 +36,7 @@ from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.library import folders as added
 from gguf_widgets.core.library.gpt4all import GPT4ALL
 from gguf_widgets.core.library.hugging_face import HUGGING_FACE
-from gguf_widgets.core.library.items import File, Folder, Source
+from gguf_widgets.core.library.items import File, Folder, Source, is_model_name
 from gguf_widgets.core.library.jan import JAN
 from gguf_widgets.core.library.koboldcpp import KOBOLDCPP
 from gguf_widgets.core.library.lm_studio import LM_STUDIO
@@ -45,7 +45,15 @@ from gguf_widgets.core.library.places import UserDirs
 from gguf_widgets.core.library.scan import Budget
 from gguf_widgets.core.library.textgen import TEXT_GENERATION_WEBUI
 
-__all__ = ["PROGRAMS", "TITLES", "folder_sources", "own_folders", "program_key", "sources"]
+__all__ = [
+    "PROGRAMS",
+    "TITLES",
+    "beside_source",
+    "folder_sources",
+    "own_folders",
+    "program_key",
+    "sources",
+]
 
 PROGRAMS: Final[tuple[Source, ...]] = (
     HUGGING_FACE,
@@ -93,6 +101,17 @@ def sources() -> list[Source]:
 def folder_sources(folders: Iterable[Path]) -> list[Source]:
     """Return a source for each folder; our own is made when it is first needed, so may not be."""
     return [_folder_source(folder) for folder in folders]
+
+
+def beside_source(folder: Path) -> Source:
+    """Return a source of the files in a folder, however many folders may be below it."""
+
+    def find(_dirs: UserDirs, budget: Budget) -> Iterator[File]:
+        for path, is_folder in budget.children(folder):
+            if not is_folder and is_model_name(path):
+                yield File(path)
+
+    return Source("folder", str(folder), find)
 
 
 def program_key(name: str) -> str:

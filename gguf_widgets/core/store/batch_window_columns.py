@@ -25,6 +25,8 @@ __all__ = ["VALUES", "Columns", "blocks", "condition", "lowered", "marks"]
 VALUES: Final = 'coalesce(edit, "values")'
 _KINDS: Final = ("$time", "$date", "$clock", "$float", "$decimal")
 _SAMPLE: Final = 200
+_WHOLE: Final = 2**63  # what SQLite's whole numbers are below
+_MOST: Final = 10**308
 _BLOCK: Final = 400  # numbers in one statement; some builds of SQLite take 999
 
 
@@ -143,6 +145,8 @@ def condition(source: str, values: Sequence[Any], wanted: Any) -> tuple[str, lis
         forms = [wanted, *(json.dumps({m: wanted}, separators=(",", ":")) for m in _KINDS)]
         return f"{source} IN ({marks(forms)})", [*values, *forms]
     if isinstance(wanted, bool | int | float):
+        if isinstance(wanted, int) and not -_WHOLE <= wanted < _WHOLE:  # SQLite: as fractions
+            wanted = float(max(-_MOST, min(wanted, _MOST)))
         return f"{source} = ?", [*values, wanted]
     raise InvalidValueError(
         f"A column can be compared with a text, a number, true, false or None, not with "

@@ -150,7 +150,7 @@ class WordSearch:
         tests: list[str] = []
         values: list[Any] = []
         for word in words:
-            test, given = word.in_json(self._data_for(word))
+            test, given = self._in_row(word)
             tests.append(test)
             values += given
         where = f"FROM batch_row WHERE num >= ? AND num < ? AND {' AND '.join(tests)}"
@@ -179,6 +179,14 @@ class WordSearch:
         tests = " OR ".join(test for test, _ in doubts if test != "0")
         return tests, [value for _, values in doubts for value in values]
 
+    def _in_row(self, word: Word, *, escapes: bool = True) -> _Sql:
+        """Return a condition that a row may have a word in it."""
+        met, values = word.in_json(self._data_for(word), escapes=escapes)
+        if self._columns.has_marks:
+            for mark in word.marks:
+                met = f"({met} OR data LIKE '%{{\"{mark}\"%')"
+        return met, list(values)
+
     def _data_for(self, word: Word) -> str:
         # Of the row's place in the table, which is not shown, only digits can be a part.
         return self._columns.data if set(word.text) <= set("0123456789-]") else "data"
@@ -194,7 +202,7 @@ class WordSearch:
 
     def _codes_of_rows(self, words: Sequence[Word], among: _Mask) -> _Codes:
         def of_word(i: int, word: Word, escapes: bool) -> _Sql:
-            met, values = word.in_json(self._data_for(word), escapes=escapes)
+            met, values = self._in_row(word, escapes=escapes)
             doubt, more = self._doubt(word, escapes=escapes)
             return _code(met, doubt, 1 << i, 1 << (i + len(words))), [*values, *more]
 
@@ -250,12 +258,18 @@ class WordSearch:
         )
 
     def _keys(self) -> list[str]:
-        found = self._sql.execute(
-            f"SELECT DISTINCT key FROM (SELECT {VALUES} AS read FROM batch_task "  # noqa: S608
-            'WHERE num >= ? AND num < ? AND "values" IS NOT NULL LIMIT ?), json_each(read)',
-            (*self._stretch, _SAMPLE),
-        ).fetchall()
-        return [key for (key,) in found]
+        # All results of one prompt have the same; those of another one may be far behind them.
+        inner = self._shape.num_models * self._shape.num_samples
+        found: set[str] = set()
+        for prompt in range(self._shape.num_prompts):
+            keys = self._sql.execute(
+                f"SELECT DISTINCT key FROM (SELECT {VALUES} AS read FROM batch_task "  # noqa: S608
+                'WHERE num >= ? AND num < ? AND "values" IS NOT NULL AND (num - ?) / ? % ? = ? '
+                "LIMIT ?), json_each(read)",
+                (*self._stretch, self._base, inner, self._shape.num_prompts, prompt, _SAMPLE),
+            )
+            found.update(key for (key,) in keys)
+        return sorted(found)
 
     # -- one by one -------------------------------------------------------------------------------
 

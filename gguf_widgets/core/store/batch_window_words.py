@@ -28,6 +28,11 @@ _SYNTAX: Final = set('"\\{}[],:$')
 _HEX: Final = "0123456789abcdef"
 _ESCAPES: Final = "nrtu" + _HEX
 
+# What a length of time and bytes are shown with, as `batch_window_shown` does, and kept without.
+_SPAN: Final = re.compile(r"[-\d:.]+"), ("days",)
+_BYTES: Final = re.compile(r"[\d.,]+"), ("picture,", "bytes", "kb", "mb", "gb")
+_TOLD: Final = {"$span": _SPAN, "$bytes": _BYTES, "$image": _BYTES}
+
 
 class _Fold(dict[int, str]):
     """Each letter's small form, made when it is first met."""
@@ -164,6 +169,15 @@ class Word:
     def depends_on_escapes(self) -> bool:
         """Whether it makes a difference to `in_json` and `doubt` if there are any."""
         return self._escaped is not None or bool(self._within)
+
+    @property
+    def marks(self) -> list[str]:
+        """The marks of values that may be shown with the word, and are kept without it."""
+        return [
+            mark
+            for mark, (figures, names) in _TOLD.items()
+            if figures.fullmatch(self.text) or any(self.text in name for name in names)
+        ]
 
     def is_in(self, values: Iterable[Any]) -> bool:
         """Say whether it is in one of these values, as they are shown."""

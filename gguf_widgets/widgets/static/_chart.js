@@ -18,6 +18,9 @@ import { h } from "./_dom.js";
  */
 
 const PLOTLY_KEY = Symbol.for("gguf-widgets.plotly");
+// Texts may be what a model wrote: between dollars they are no formulas for a MathJax of the page,
+// which would take them for markup, with links.
+const CHART_CONFIG = { displayModeBar: false, responsive: false, doubleClick: false, locale: "en", typesetMath: false };
 // Read on white and on near black; the first is the accent.
 const LIGHT_COLORS = ["#ef6c00", "#2e7d32", "#8e24aa", "#c2185b", "#00838f"];
 const DARK_COLORS = ["#ffb74d", "#81c784", "#ce93d8", "#f48fb1", "#4dd0e1"];
@@ -262,8 +265,7 @@ export class Chart {
       const theme = themeOf(this.root);
       const { data, layout } = this.figure(theme);
       if (this.isGrown) data.forEach((line, i) => Object.assign(line, { x: this.drawn.data[i].x, y: this.drawn.data[i].y }));
-      const config = { displayModeBar: false, responsive: false, doubleClick: false, locale: "en" };
-      void this.plotly.react(this.root, data, withLook(theme, layout), config);
+      void this.plotly.react(this.root, data, withLook(theme, layout), { ...CHART_CONFIG });
       if (!this.isDrawn && this.clicked) this.drawn.on("plotly_click", (/** @type {any} */ event) => this.clicked?.(event.points[0]));
       this.isDrawn = true;
       this.isStale = this.isResized = false;
@@ -285,7 +287,7 @@ export class Chart {
     if (!this.isDrawn) return;
     const { width, height } = this.root.getBoundingClientRect();
     const { data, layout } = this.drawn;
-    const figure = { data, layout: { ...layout, paper_bgcolor: backgroundOf(this.root) } };
+    const figure = { data, layout: { ...layout, paper_bgcolor: backgroundOf(this.root) }, config: { ...CHART_CONFIG } };
     await this.plotly.downloadImage(figure, { format: "png", filename: name, width: Math.round(width), height: Math.round(height), scale: 2 });
   }
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny_projector import picture
 
-from gguf_widgets.core.engine import template_renderer
+from gguf_widgets.core.engine import chat_template, template_renderer
 from gguf_widgets.core.engine.chat_template import CHATML, ChatTemplate
-from gguf_widgets.core.errors import ChatTemplateError, InvalidValueError
+from gguf_widgets.core.errors import ChatTemplateError, ImageError, InvalidValueError
 from gguf_widgets.core.images import Image
 
 CONTROL = ("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|im_end|>!")
@@ -331,6 +331,13 @@ def test_a_template_that_loses_images_is_no_good_for_them(template, source):
     asked = [{"role": "user", "content": [PICTURES[0], "x", PICTURES[1]]}]
     with pytest.raises(ChatTemplateError):
         template(source).render_with_images(asked)
+
+
+def test_more_images_than_there_are_characters_for_are_refused(template, monkeypatch):
+    monkeypatch.setattr(chat_template, "_SPARE", range(0xF0000, 0xF0003))
+    asked = [{"role": "user", "content": [*PICTURES[:2], PICTURES[0], "\U000f0000"]}]
+    with pytest.raises(ImageError, match="3 images"):
+        template(None).render_with_images(asked)
 
 
 def test_no_text_of_a_person_becomes_an_image(template):

@@ -208,6 +208,21 @@ def test_an_image_in_many_batches(kind: str, n_batch: int, open_engine, referenc
         judge(reply_to(engine, parts), reference(kind, parts), 2e-2)
 
 
+def test_a_narrow_image_that_another_request_computes_just_now(open_engine, reference) -> None:
+    """A single column of tokens takes as many positions as tokens, and shares the first in one."""
+    parts = (BEGIN, picture(5, 20, 400), "\nWhat is this?", END)
+    engine = open_engine("qwen2vl_merger", n_batch=1, n_ubatch=1)
+    prompt = prompt_of(engine, parts)
+    (span,) = prompt.images
+    assert span.num_tokens == span.num_positions > 4
+    ask(engine, "first", prompt)
+    while engine.stats().num_cells_used <= span.start:
+        engine.step()
+    ask(engine, "second", prompt)  # when there is one token of it
+    for reply in run(engine).values():
+        judge(reply, reference("qwen2vl_merger", parts), 2e-2)
+
+
 @pytest.mark.parametrize("kind", [*KINDS, *STATES])
 @pytest.mark.parametrize("kv_unified", [True, False])
 def test_images_beside_text_are_what_they_are_alone(

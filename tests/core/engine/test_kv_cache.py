@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from support.tiny_projector import picture
 
 from gguf_widgets.core.engine.backend import Memory, MemoryKind
 from gguf_widgets.core.engine.kv_cache import NOTHING, KVCache, Match
+from gguf_widgets.core.engine.positions import Positions
 from gguf_widgets.core.engine.scripted import ScriptedBackend
-from gguf_widgets.core.types import LoadSettings
+from gguf_widgets.core.images import Image
+from gguf_widgets.core.types import ImageSpan, LoadSettings
 
 WINDOW = 8
 TOKENS = [number % 50 + 1 for number in range(40)]
@@ -121,3 +124,23 @@ def test_only_slots_that_run_are_leaders(it):
     busy, _ = it.cache.acquire([*TOKENS[:10], 60])
     assert it.cache.leaders(TOKENS, 9) == [(busy, 10)]
     assert it.cache.leaders(TOKENS, 10) == []
+
+
+def test_a_move_that_goes_wrong_leaves_no_positions_behind(it, monkeypatch):
+    it.keep(TOKENS)
+    span = ImageSpan(start=2, num_tokens=20, num_positions=5, image=Image(picture()))
+    moving, _ = it.cache.acquire([9] * 40, NOTHING, Positions([span]))
+    put = it.backend.state_seq_set
+    monkeypatch.setattr(it.backend, "state_seq_set", lambda slot, state: False)
+    it.backend._store([(9, at, moving) for at in range(20)])
+    it.cache.grow(moving, 20)
+    assert it.cache.move_down(moving) == moving
+    monkeypatch.setattr(it.backend, "state_seq_set", put)
+    other = [number + 1 for number in TOKENS]
+
+    def load(slot):
+        it.backend._store([(token, at, slot) for at, token in enumerate(other)])
+        return True
+
+    it.cache.adopt(other, load)
+    assert it.cache.find([*other, 1]).length == len(other)

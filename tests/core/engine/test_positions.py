@@ -48,8 +48,13 @@ def test_as_counted_one_by_one(seed: int) -> None:
         assert all(one in inside for one in range(whole + 1, number + 1))
 
 
-def test_where_an_image_takes_as_many_there_is_nothing_to_it() -> None:
-    assert positions_of([]) is None
+def test_only_where_positions_have_dimensions_are_they_not_the_tokens_numbers() -> None:
+    assert positions_of([], 1) is positions_of([], 4) is None
     spans, _ = spans_of(np.random.default_rng(3), fewer=False)
     assert spans
-    assert positions_of(spans) is None
+    assert positions_of(spans, 1) is None
+    # A narrow image, which takes as many positions as tokens, can no more be cut than any other.
+    narrow = positions_of([ImageSpan(start=4, num_tokens=71, num_positions=71, image=ONE)], 4)
+    assert narrow is not None
+    assert [narrow.at(index) for index in (3, 4, 5, 74, 75)] == [3, 4, 4, 4, 75]
+    assert (narrow.whole(5), narrow.whole(75)) == (4, 75)

@@ -332,6 +332,49 @@ def test_several_prompts_have_their_own_columns_and_long_texts_are_marked(
         words_of(" ".join(map(str, range(30))))
 
 
+def test_the_names_of_columns_that_come_late_are_no_words_in_the_rows() -> None:
+    with Store(":memory:") as store, mock.patch.object(batch_window_find, "_FEW", 0):
+        spec = {"prompts": [{"name": "tone"}, {"name": "reason"}]}
+        columns = [{"name": "text", "dtype": "str"}]
+        run = BatchRuns(store).create(spec, columns, num_prompts=2, num_samples=250)
+        tasks = RunTasks(store, run.id)
+        tasks.add_rows([json.dumps(["a row"])])
+        tasks.save([done(n, values={"tone": "good"}) for n in range(250)])
+        tasks.save([done(n, values={"reason": "it shines"}) for n in range(250, 500)])
+        window = BatchWindow(store, run.id)
+        assert window.select(WindowQuery(words="shines")).num_rows == 250
+        assert window.select(WindowQuery(words="reason")).num_rows == 0
+
+
+@pytest.mark.parametrize("few", [0, 2000])
+def test_what_is_shown_otherwise_than_it_is_kept_is_found_as_it_is_shown(few: int) -> None:
+    columns = [{"name": "took", "dtype": "timedelta64[ns]"}, {"name": "cell", "dtype": "object"}]
+    cells = [{"$image": "iVBORw0KGgo="}, {"$bytes": "bnVsbA=="}, "a day", 7]
+    rows = [[{"$span": 93_784_500_000_000 * n}, cell] for n, cell in enumerate(cells)]
+    with Store(":memory:") as store, mock.patch.object(batch_window_find, "_FEW", few):
+        run = BatchRuns(store).create({}, columns)
+        RunTasks(store, run.id).add_rows(map(json.dumps, rows))
+        window = BatchWindow(store, run.id)
+        for word in ("day", "DAYS", "02:03", "04.5", "2", "picture,", "ict", "4", "byte", "b", "+"):
+            found = [int(n) for n in window.select(WindowQuery(words=word)).numbers]
+            values = [[str(shown(cell)).lower() for cell in row] for row in rows]
+            assert found == [n for n, row in enumerate(values) if word.lower() in "\n".join(row)]
+
+
+def test_whole_numbers_beyond_sqlites_are_chosen_by_like_all_others() -> None:
+    large = [2**63 - 1, 10**20, -(10**20), 3]
+    with Store(":memory:") as store:
+        run = BatchRuns(store).create({}, [{"name": "text", "dtype": "str"}])
+        tasks = RunTasks(store, run.id)
+        tasks.add_rows(json.dumps([f"row {i}"]) for i in range(5))
+        tasks.save([done(n, values={"count": value}) for n, value in enumerate(large)])
+        window = BatchWindow(store, run.id)
+        for n, value in enumerate(large):
+            found = window.select(WindowQuery(where={"count": value})).numbers
+            assert [int(number) for number in found] == [n]
+        assert window.select(WindowQuery(where={"count": 10**400})).num_rows == 0
+
+
 def test_a_selection_stays_and_its_rows_are_as_they_are_now(big: tuple[Store, str]) -> None:
     store, run_id = big
     window, tasks = BatchWindow(store, run_id), RunTasks(store, run_id)
