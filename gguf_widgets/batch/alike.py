@@ -27,7 +27,8 @@ class Alike:
     def __init__(self, tasks: RunTasks) -> None:
         self._tasks = tasks
         self._leaders: dict[str, Question] = {}
-        self._followers: dict[str, list[Question]] = {}
+        # Only their numbers: a long table may wait here, and each could bring an image along.
+        self._followers: dict[str, list[int]] = {}
 
     def is_answered(self, question: Question) -> Outcome | bool:
         """Return what is known already, or True if the question waits for another; else False."""
@@ -35,7 +36,7 @@ class Alike:
         if not question.alike or leader is question:  # that one is asked again
             return False
         if leader is not None:
-            self._followers.setdefault(question.key, []).append(question)
+            self._followers.setdefault(question.key, []).append(question.number)
             return True
         known = self._tasks.answer_to(question.key)
         if known is not None:
@@ -47,5 +48,5 @@ class Alike:
         """Return the outcomes, each with its key, of all who waited for this one, itself first."""
         self._leaders.pop(question.key, None)
         followers = self._followers.pop(question.key, ())
-        copies = [(copy_of(outcome, one.number), one.key) for one in followers]
+        copies = [(copy_of(outcome, number), question.key) for number in followers]
         return [(outcome, question.key), *copies]

@@ -75,25 +75,25 @@ class Line:
         if num_flying and place in self._is_alone_at:
             return None
         self._is_alone_at.discard(place)
-        if self._alone:
-            if not num_flying:
-                self._is_alone_at.add(place)
-                self._emptied = ""
-                return self._alone.popleft()
-            self._emptied = self._emptied or place
-            if self._emptied == place:
+        while True:
+            if self._alone:
+                if not num_flying:
+                    self._is_alone_at.add(place)
+                    self._emptied = ""
+                    return self._alone.popleft()
+                self._emptied = self._emptied or place
+                if self._emptied == place:
+                    return None
+            if self._again:
+                return self._again.popleft()
+            if self._source is None:
                 return None
-        if self._again:
-            return self._again.popleft()
-        if self._source is None:
-            return None
-        item = next(self._source, None)
-        if item is None:
-            self._source = None
-        elif isinstance(item, Question) and self._deaths[item.number] >= _SUSPECT:
+            item = next(self._source, None)
+            if item is None:
+                self._source = None
+            if not isinstance(item, Question) or self._deaths[item.number] < _SUSPECT:
+                return item
             self._alone.append(item)  # known from an earlier session
-            return self._take(place, num_flying)
-        return item
 
     def put_back(self, question: Question) -> None:
         """Ask it again before others; it was not the model's fault, nor its own."""

@@ -36,6 +36,7 @@ def outcome_of(question: Question, end: Reply | GgufWidgetsError, attempts: int)
         seed=end.seed,
         probabilities=answer.probabilities,
         certainty=answer.certainty,
+        logprobs=answer.logprobs,
     )
 
 

@@ -19,6 +19,7 @@ from gguf_widgets.batch.run import BatchRun
 from gguf_widgets.batch.show import Shown
 from gguf_widgets.batch.spec import Spec
 from gguf_widgets.batch.table_rows import Table, row_of
+from gguf_widgets.core.config import expanded
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.manager import ModelManager, default_manager
 from gguf_widgets.core.model import Model
@@ -295,7 +296,10 @@ def _checked(table: Table, spec: Spec) -> Iterator[str]:
 
 def folder_of(table: Any) -> Path | None:
     """Return the folder of a table's file, or None if it is not from one."""
-    return Path(table).absolute().parent if isinstance(table, str | os.PathLike) else None
+    if isinstance(table, str | os.PathLike):
+        return expanded(table).parent
+    folder = getattr(table, "folder", None)  # a `files.RowSource` has one; a column is no path
+    return folder if isinstance(folder, Path) else None
 
 
 def no_sight(model: Model) -> InvalidValueError:

@@ -11,17 +11,21 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gguf_widgets.core.store.batch_types import Outcome
-from gguf_widgets.core.types import Message, Reply
+from gguf_widgets.core.types import Message, Reply, TokenLogprob
 
 __all__ = ["Answer", "Known", "Question"]
 
 
 class Answer(NamedTuple):
-    """What was read from a reply: values by column, and of a choice how probable each was."""
+    """What was read from a reply: values by column, and of a choice how probable each was.
+
+    `logprobs` are kept for those who ask for them; they are no column.
+    """
 
     values: dict[str, Any]
     probabilities: dict[str, float] | None = None
     certainty: float | None = None
+    logprobs: list[TokenLogprob] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,6 +45,9 @@ class Question:
         Makes an `Answer` of the reply, or raises `OutputError`.
     alike : bool
         Whether the same key always has the same answer, so that it need be asked only once.
+    has_own_rules : bool
+        Whether its schema or grammar is not that of all others: if that cannot be followed, only
+        this question fails.
     """
 
     number: int
@@ -49,6 +56,7 @@ class Question:
     sampling: dict[str, Any]
     read: Callable[[Reply], Answer]
     alike: bool = False
+    has_own_rules: bool = False
 
 
 class Known(NamedTuple):

@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 
 from gguf_widgets.batch.images import described, num_image_bytes
@@ -26,10 +25,7 @@ from gguf_widgets.core.store.batch_tasks import RunTasks
 from gguf_widgets.core.store.batch_types import Outcome, Shape, TaskStatus
 from gguf_widgets.core.types import Message, Reply
 
-__all__ = ["LOGPROBS", "questions"]
-
-LOGPROBS: Final = "$logprobs"
-"""Among the values of a request that asks for them: its tokens, as `Reply.logprobs` has them."""
+__all__ = ["questions"]
 
 _STRETCH_ROWS: Final = 512
 _STRETCH_CHARS: Final = 16_000_000  # of prompts that are held at once
@@ -63,7 +59,7 @@ def questions(
         stop = min(start + _STRETCH_ROWS, shape.num_rows)
         if ended[start * shape.per_row : stop * shape.per_row].all():
             continue
-        for row, data in enumerate(tasks.rows(start, stop), start):
+        for row, data in enumerate(tasks.each_row(start, stop), start):
             values = None
             for asker in askers:
                 numbers = [
@@ -112,6 +108,10 @@ class Asker:
         # With a seed of the caller's each row has the same: then equal rows have equal replies.
         self._alike = self._is_greedy or given is not None
         self._base = _base_of(spec.models[model], self._prompt, settings)
+        own = spec.models[model].identity
+        if any(one.identity == own for one in spec.models[:model]):
+            # The same file, loaded in another way (an adapter, say): it answers for itself.
+            self._base.update(f"model {model}".encode())
 
     def ask(
         self, row: dict[str, Any], waiting: list[tuple[int, int]]
@@ -119,7 +119,7 @@ class Asker:
         """Return what is asked of a row, each with a text to put them in order by."""
         template, rule = self._prompt.template, self._spec.missing
         images = self._spec.images
-        used = [*template.columns_used(row), *images.columns]
+        used = dict.fromkeys([*template.columns_used(row), *images.columns])
         reason = rule.reason_to_skip(row, used)
         if reason is not None:
             error = RowError(reason)
@@ -207,9 +207,9 @@ class RequestAsker(Asker):
         seed = self._seed_of(sample, number, given)
         is_greedy = float(sampling.get("temperature", 0.0)) == 0.0
         settings_told = [[name, sampling[name]] for name in sorted(sampling)]
+        told = json.dumps(settings_told, separators=(",", ":"), default=str)
         digest = self._base.copy()
-        digest.update(text.encode())
-        digest.update(json.dumps(settings_told, separators=(",", ":"), default=str).encode())
+        digest.update(f"[{text},{told}]".encode())  # as in runs of before there were images
         if not is_greedy:
             digest.update(f"seed {seed}".encode())
         return Question(
@@ -219,13 +219,12 @@ class RequestAsker(Asker):
             sampling={**sampling, "seed": seed},
             read=self._read_with_logprobs if "logprobs" in sampling else self._read,
             alike=is_greedy or given is not None,
+            has_own_rules="schema" in settings,
         )
 
     def _read_with_logprobs(self, reply: Reply) -> Answer:
         """Keep what the request asks for beside the reply; it is no column of the table."""
-        answer = self._read(reply)
-        kept = msgspec.to_builtins(reply.logprobs)
-        return answer._replace(values={**answer.values, LOGPROBS: kept})
+        return self._read(reply)._replace(logprobs=reply.logprobs)
 
 
 def _messages_of(row: Mapping[str, Any]) -> list[Message]:

@@ -11,11 +11,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from gguf_widgets.batch import files
 from gguf_widgets.batch.output import Output
-from gguf_widgets.batch.questions import LOGPROBS
 from gguf_widgets.batch.spec import MAX_SAMPLES, ModelRef, Prompt, Spec
 from gguf_widgets.batch.table_rows import Table, row_of
 from gguf_widgets.batch.template import Template
@@ -28,7 +25,6 @@ from gguf_widgets.core.types import (
     Reply,
     SamplingSettings,
     Timings,
-    TokenLogprob,
     Usage,
 )
 
@@ -103,7 +99,7 @@ def _results(run: Run, spec: Spec, tasks: RunTasks) -> Iterator[files.OpenAiResu
     for start in range(0, shape.num_rows, _STRETCH_ROWS):
         stop = min(start + _STRETCH_ROWS, shape.num_rows)
         found = tasks.tasks(start * shape.per_row, stop * shape.per_row)
-        for row, data in enumerate(tasks.rows(start, stop), start):
+        for row, data in enumerate(tasks.each_row(start, stop), start):
             values = row_of(names, data)
             wanted = min(values["settings"].get("n", 1), shape.num_samples)
             numbers = [shape.number(row, sample=sample) for sample in range(wanted)]
@@ -138,9 +134,5 @@ def _reply(outcome: Outcome) -> Reply:
         usage=outcome.usage or plain,
         timings=outcome.timings or _NOTHING,
         seed=outcome.seed or 0,
-        logprobs=_logprobs((outcome.values or {}).get(LOGPROBS)),
+        logprobs=outcome.logprobs,
     )
-
-
-def _logprobs(kept: Any) -> list[TokenLogprob] | None:
-    return None if kept is None else msgspec.convert(kept, list[TokenLogprob])

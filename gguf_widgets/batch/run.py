@@ -209,10 +209,12 @@ class BatchRun:
         InvalidValueError
             `executor` is something else, or comes with `own_process`.
         BatchError
-            Another process is at it; the model's file is gone or is another one.
+            Another process is at it; the model's file is gone or is another one; with `executor`,
+            the run is being carried out.
         """
         cluster = Cluster.of(executor, own_process=bool(own_process))
         if cluster is not None:
+            self._refuse_while_running()
             self._cluster, self._own_process = cluster, False
         if own_process is not None:
             self._own_process = own_process
@@ -391,7 +393,7 @@ class BatchRun:
         InvalidValueError
             There is no such setting.
         BatchError
-            The run is not being carried out, or has several models.
+            It is not being carried out, has several models, or would have another one.
         GgufWidgetsError
             It cannot be loaded like this; the run goes on with the one before.
         """

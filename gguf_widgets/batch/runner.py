@@ -68,7 +68,9 @@ _STOPS_ALL: Final = (
     UnsupportedByModelError,
     UnsupportedSchemaError,
 )
-_OF_ONE: Final = "no_mmproj"  # but for this problem: a request with an image, the others without
+# But for these: a request with an image, the others without; one with a schema of its own.
+_OF_ONE: Final = ("no_mmproj", "ends_with_image")
+_OWN_RULES: Final = (GrammarError, UnsupportedByModelError, UnsupportedSchemaError)
 _ALL_FAIL: Final = 20  # so many failures before anything went well are no accident
 _MOST_FAILED_STARTS: Final = 5  # of the model's process, one after another
 _START_AGAIN_S: Final = 1.0
@@ -376,7 +378,7 @@ class Runner:
                 line.put_back(question)
                 late = float(end.details.get("retry_after_s", 1.0))
                 self._flights.leave_alone(place, late)
-            elif isinstance(end, _STOPS_ALL) and end.details.get("problem") != _OF_ONE:
+            elif isinstance(end, _STOPS_ALL) and not _is_of_one(question, end):
                 raise end
             elif isinstance(end, GivenBack) or (
                 isinstance(end, Reply) and end.finish_reason is FinishReason.ABORTED
@@ -451,3 +453,10 @@ class Runner:
         if now or time.monotonic() - self._told >= _TELL_S:
             self._told = time.monotonic()
             self._on_change()
+
+
+def _is_of_one(question: Question, error: GgufWidgetsError) -> bool:
+    """Say whether what would mostly be the same for every row is this one's alone."""
+    if error.details.get("problem") in _OF_ONE:
+        return True
+    return question.has_own_rules and isinstance(error, _OWN_RULES)

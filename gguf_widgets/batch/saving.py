@@ -95,10 +95,10 @@ def _rows(
         if _EDITED in new and _EDITED not in frame:
             frame[_EDITED] = False
         made = zip(*(frame[name].astype("object").tolist() for name in new), strict=True)
-        for data in tasks.rows(start, stop):
+        for data in tasks.each_row(start, stop):
             # As they were given: a frame would make a time of a date.
             values = json.loads(data)
-            own = [decoded(values[place]) for place in places]
+            own = [decoded(values[place], as_file=True) for place in places]
             for _ in range(lines):
                 yield [*own, *next(made)]
 
@@ -113,18 +113,19 @@ def _edited(run: Run, tasks: RunTasks) -> Iterator[bool]:
 def _part(run: Run, spec: Spec, tasks: RunTasks, start: int, stop: int) -> Any:
     shape = msgspec.structs.replace(run.shape, num_rows=stop - start)
     part = msgspec.structs.replace(run, shape=shape)
-    return result_frame(part, spec, _Stretch(tasks, start, stop, run.shape.per_row))
+    return result_frame(part, spec, _Stretch(tasks, start, stop, run))
 
 
 class _Stretch(RunTasks):
-    """Some rows of a run, numbered from 0."""
+    """What came of some rows of a run, numbered from 0; the rows themselves are left empty."""
 
-    def __init__(self, tasks: RunTasks, start: int, stop: int, per_row: int) -> None:
+    def __init__(self, tasks: RunTasks, start: int, stop: int, run: Run) -> None:
         super().__init__(tasks.store, tasks.run_id)
-        self._start, self._stop, self._per_row = start, stop, per_row
+        self._empty = json.dumps([None] * len(run.columns))
+        self._start, self._stop, self._per_row = start, stop, run.shape.per_row
 
     def rows(self, start: int, stop: int) -> list[str]:
-        return super().rows(self._start + start, min(self._start + stop, self._stop))
+        return [self._empty] * (min(self._start + stop, self._stop) - self._start - start)
 
     def tasks(self, start: int, stop: int) -> dict[int, Task]:
         offset = self._start * self._per_row

@@ -49,6 +49,9 @@ class ModelRef:
         `LoadSettings` by name, those that matter.
     chat_template : str or None
         The one used in place of the model's own.
+    backend : str
+        What runs it: prepared sentences of demo mode and a model's replies are never in one run.
+        "" in runs of before this was kept.
     """
 
     name: str
@@ -56,6 +59,13 @@ class ModelRef:
     identity: str
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     chat_template: str | None = None
+    backend: str = ""
+
+    def answering(self, *, with_images: bool) -> tuple[str, str | None, LoadSettings]:
+        """Return what its answers depend on."""
+        names = ("lora", "mmproj") if with_images else ("lora",)
+        told = {name: self.settings[name] for name in names if name in self.settings}
+        return self.identity, self.chat_template, LoadSettings.from_keywords(**told)
 
     @classmethod
     def of(cls, model: Model) -> Self:
@@ -64,7 +74,8 @@ class ModelRef:
         settings = model.settings.to_dict()
         template = settings.pop("chat_template", None)
         kept = {name: value for name, value in settings.items() if value != plain.get(name)}
-        return cls(model.name, str(model.path), identity_of(model.path), kept, template)
+        identity = identity_of(model.path)
+        return cls(model.name, str(model.path), identity, kept, template, model.info.backend)
 
 
 def identity_of(path: Path) -> str:
@@ -174,21 +185,29 @@ class Spec:
         used = [name for one in self.prompts for name in one.template.columns_used(columns)]
         return tuple(dict.fromkeys([*used, *self.images.columns]))
 
+    def may_ask(self, other: ModelRef) -> bool:
+        """Say whether answers of another may stand beside those of the run's first model."""
+        with_images = bool(self.images.columns) or self.requests
+        own = self.models[0]
+        return own.backend in ("", other.backend) and own.answering(
+            with_images=with_images
+        ) == other.answering(with_images=with_images)
+
     def with_model(self, model: Model) -> Self:
         """Return the same with its model as it is loaded here.
 
         Raises
         ------
         BatchError
-            It has several models, or its own is another file or has another chat template.
+            It has several models, or its own is another file or has another chat template, other
+            adapters, or another projector.
         """
-        own, other = self.models[0], ModelRef.of(model)
-        is_same = (own.identity, own.chat_template) == (other.identity, other.chat_template)
-        if len(self.models) > 1 or not is_same:
+        other = ModelRef.of(model)
+        if len(self.models) > 1 or not self.may_ask(other):
             raise BatchError(
                 f"This run asks {', '.join(one.name for one in self.models)}. It can go on with "
-                "the same model file and chat template only, and with one model. Make a new run to "
-                "ask another.",
+                "the same model file, chat template, adapters (lora) and projector (mmproj) only, "
+                "and with one model. Make a new run to ask another.",
                 problem="other_model",
             )
         return dataclasses.replace(self, models=(other,))

@@ -111,15 +111,22 @@ def _encoded_moment(value: Any) -> Any:
     raise TypeError(f"a {kind}")
 
 
-def decoded(value: Any) -> Any:
-    """Return the value that `encoded` was given; dates and times as pandas' own."""
+def decoded(value: Any, *, as_file: bool = False) -> Any:
+    """Return the value that `encoded` was given; dates and times as pandas' own.
+
+    Parameters
+    ----------
+    value
+    as_file : bool, default False
+        Have a file's bytes, of PNG, in place of an image of Pillow's.
+    """
     if isinstance(value, list):
-        return [decoded(item) for item in value]
+        return [decoded(item, as_file=as_file) for item in value]
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = value.items()
     if kind == "$dict":
-        return {decoded(key): decoded(item) for key, item in inner}
+        return {decoded(key): decoded(item, as_file=as_file) for key, item in inner}
     if kind == "$float":
         return math.inf if inner == "inf" else -math.inf
     if kind == "$bytes":
@@ -127,7 +134,8 @@ def decoded(value: Any) -> Any:
     if kind == "$path":
         return Path(inner)
     if kind == "$image":
-        return _picture(base64.b64decode(inner))
+        data = base64.b64decode(inner)
+        return data if as_file else _picture(data)
     if kind == "$decimal":
         return decimal.Decimal(inner)
     if kind == "$date":

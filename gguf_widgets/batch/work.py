@@ -7,6 +7,7 @@ Leaves to others: asking (`runner`), unloading (the manager), the cluster's mach
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,8 @@ class Work:
         Raises
         ------
         BatchError
-            The run is carried out on a cluster; or as `model`.
+            The run is carried out on a cluster; its answers would be another model's; or as
+            `model`.
         GgufWidgetsError
             It cannot be loaded like this.
         """
@@ -103,14 +105,26 @@ class Work:
                 "and resume it with executor=Cluster(client, settings={...}).",
                 id=self._run_id,
             )
-        return self._loaded(self._spec.models[0], settings)
+        own = self._spec.models[0]
+        template = settings.get("chat_template", own.chat_template)
+        changed = {**own.settings, **settings}
+        other = dataclasses.replace(own, settings=changed, chat_template=template)
+        if not self._spec.may_ask(other):
+            raise BatchError(
+                "A run's chat template, adapters (lora) and projector (mmproj) stay as they are: "
+                "rows of two models must not be mixed. Make a new run for the others.",
+                id=self._run_id,
+                problem="other_model",
+            )
+        return self._loaded(own, settings)
 
     def _loaded(self, reference: ModelRef, other: Mapping[str, Any]) -> Model:
         check_same(reference)
         settings = {**reference.settings, **other}
         if reference.chat_template is not None:
             settings.setdefault("chat_template", reference.chat_template)
-        return self._manager.load(Path(reference.path), **settings)
+        backend = reference.backend or None
+        return self._manager.load(Path(reference.path), backend=backend, **settings)
 
     def places(
         self, number: int, on_change: Callable[[], object], is_stopped: Callable[[], bool]
@@ -133,7 +147,7 @@ class Work:
             self._cluster,
             self._run_id,
             reference,
-            backend=given[0].info.backend if given else chosen_backend(),
+            backend=reference.backend or (given[0].info.backend if given else chosen_backend()),
             on_change=on_change,
             is_stopped=is_stopped,
         )

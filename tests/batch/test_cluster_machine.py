@@ -300,6 +300,30 @@ def test_a_rows_fault_is_the_rows_and_a_machines_the_machines(
     wait_for(lambda: one.machine.state == state, "what becomes of the machine")
 
 
+def test_what_stands_beside_a_machines_fault_is_an_answer_all_the_same(bench: New) -> None:
+    held = threading.Event()
+
+    def decide(letter: Letter, waits: bool) -> object:
+        return None if waits or held.is_set() else obedient(letter, waits)
+
+    one = bench(decide)
+    wait_for(lambda: one.machine.state == "ready", "it is ready")
+    held.set()
+    for number in (1, 2, 3):
+        one.ask(question(number))
+    wait_for(lambda: any(letter.ask for letter in one.dask.letters), "some are sent")
+    at = next(i for i, letter in enumerate(one.dask.letters) if letter.ask)
+    asked = [letter.number for letter in one.dask.letters[at].ask]
+    fault = Fault(kind="ModelUnloadedError", message="It is gone.")
+    answered = [Answered(number=number, reply=REPLY) for number in asked]
+    answered[0] = Answered(number=asked[0], error=fault)
+    one.dask.sent[at].answer(encode(msgspec.structs.replace(READY, answered=answered)))
+    wait_for(lambda: one.machine.state == "refused", "it is let go of")
+    assert one.machine.reason == "It is gone."
+    assert [type(end) for end in one.ends[asked[0]]] == [GivenBack]
+    assert all(one.ends[number] == [REPLY] for number in asked[1:])
+
+
 def test_what_was_not_sent_is_given_back_and_what_was_is_stopped_there(bench: New) -> None:
     held = threading.Event()
 
@@ -338,7 +362,6 @@ def test_an_answer_to_what_has_not_been_sent_yet_leaves_it_its_end(bench: New) -
     at = next(i for i, letter in enumerate(one.dask.letters) if letter.ask)
     early = [Answered(number=2, reply=REPLY)]
     one.dask.sent[at].answer(encode(msgspec.structs.replace(READY, answered=early)))
-    wait_for(lambda: one.machine.state == "refused", "it is let go of")
     wait_for(lambda: one.ends[1] and one.ends[2], "both ends")
     assert [type(end) for end in one.ends[2]] == [GivenBack]
 

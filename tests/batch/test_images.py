@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.tiny_projector import png_bytes
 
+from gguf_widgets.batch import files
 from gguf_widgets.batch.images import MAX_COLUMNS, ImageColumns, described, num_image_bytes
 from gguf_widgets.batch.missing import MissingRule
+from gguf_widgets.batch.processor import folder_of
 from gguf_widgets.batch.template import Template
 from gguf_widgets.core.conversation_input import to_messages
 from gguf_widgets.core.errors import InvalidValueError, RowError
@@ -224,3 +227,16 @@ def test_the_text_for_a_key_tells_images_apart_by_their_content() -> None:
     assert described(text) == '[{"role":"user","content":"?"}]'
     assert num_image_bytes(text) == 0
     assert ImageColumns.from_dict(images.to_dict()) == images
+
+
+def test_files_are_looked_for_beside_the_tables_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "table.csv").write_text("folder,photo\na,b.png\n")
+    for table in ("~/table.csv", tmp_path / "table.csv", files.read(tmp_path / "table.csv")):
+        assert folder_of(table) == tmp_path
+    frame = pd.DataFrame({"folder": ["a"], "photo": ["b.png"]})
+    for table in (frame, ["a"], files.Pasted("folder,photo\na,b.png\n")):
+        assert folder_of(table) is None

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import gguf_widgets as gw
+from gguf_widgets.batch.cluster import Cluster
 from gguf_widgets.batch.processor import BatchProcessor, resume, runs
 from gguf_widgets.core.errors import BatchError, InvalidValueError, RowError
 from gguf_widgets.core.manager import ModelManager
@@ -206,6 +207,8 @@ def test_stopped_and_gone_on_with_and_the_settings_changed_on_the_way(
     wait_for(lambda: run.status is RunStatus.PAUSED, "the pause")
     with pytest.raises(BatchError, match="being carried out"):
         run.retry_failed()
+    with pytest.raises(BatchError, match="being carried out"):
+        run.start(executor=Cluster.__new__(Cluster))  # it is not moved there in silence
     run.resume()
     run.change(n_seq_max=3)
     wait_for(lambda: run.progress.counts.done > 60, "more rows")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,10 +15,14 @@ from gguf_widgets.batch.images import ImageColumns
 from gguf_widgets.batch.missing import MissingRule
 from gguf_widgets.batch.output import Output
 from gguf_widgets.batch.question import Answer, Known, Question
-from gguf_widgets.batch.questions import Asker, RequestAsker
+from gguf_widgets.batch.questions import Asker, RequestAsker, questions
 from gguf_widgets.batch.spec import ModelRef, Prompt, Spec
 from gguf_widgets.batch.template import Template
+from gguf_widgets.core.store import batch_tasks
+from gguf_widgets.core.store.batch_runs import BatchRuns
+from gguf_widgets.core.store.batch_tasks import RunTasks
 from gguf_widgets.core.store.batch_types import Outcome, TaskStatus
+from gguf_widgets.core.store.store import Store
 
 MODEL = ModelRef("m", "/m.gguf", "123-abc", {"n_ctx": 512})
 ASK = [
@@ -121,3 +127,49 @@ def test_those_who_wait_for_the_answer_of_another_are_not_held_in_memory() -> No
     assert [(one.number, one.text, key) for one, key in ended] == [
         (number, "yes", "f" * 32) for number in range(3)
     ]
+
+
+def test_of_rows_with_images_only_a_few_are_in_memory(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_tasks, "_CHARS_AT_ONCE", 160_000)
+
+    class Counting(RunTasks):
+        most = 0
+
+        def rows(self, start: int, stop: int) -> list[str]:
+            found = super().rows(start, stop)
+            self.most = max(self.most, sum(map(len, found)))
+            return found
+
+    picture = json.dumps([{"$bytes": "A" * 20_000}])
+    brought: list[int] = []
+
+    def rows() -> Iterator[str]:
+        for number in range(40):
+            with store.reading() as connection:
+                (kept,) = connection.execute("SELECT count(*) FROM batch_row").fetchone()
+            brought.append(number - kept)
+            yield picture
+
+    run = BatchRuns(store).create({}, [{"name": "photo"}])
+    tasks = Counting(store, run.id)
+    assert tasks.add_rows(rows()) == 40
+    assert max(brought) * len(picture) < 200_000, "not yet in the store"
+    assert BatchRuns(store).get(run.id).complete
+    assert sum(1 for _ in tasks.each_row(3, 38)) == 35
+    assert tasks.most < 400_000
+    ask = spec(ask="What is it?", schema=None)
+    shape = BatchRuns(store).get(run.id).shape
+    assert sum(1 for _ in questions(ask, tasks, shape, ["photo"], 0)) == 40
+    assert tasks.most < 400_000
+
+
+@pytest.mark.parametrize("num", [0, 1, 15, 16, 17, 48, 2000, 4001])
+def test_rows_one_by_one_are_those_of_the_table(store: Store, num: int) -> None:
+    run = BatchRuns(store).create({}, [])
+    tasks = RunTasks(store, run.id)
+    assert tasks.add_rows(f"[{number}]" for number in range(num)) == num
+    assert BatchRuns(store).get(run.id).complete
+    assert list(tasks.each_row(0, num + 5)) == tasks.rows(0, num)
+    assert list(tasks.each_row(7, 9)) == tasks.rows(7, 9)

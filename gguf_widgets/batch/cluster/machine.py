@@ -34,6 +34,7 @@ from gguf_widgets.batch.cluster.messages import (
 )
 from gguf_widgets.batch.places import Asked, End, GivenBack, OnEnd
 from gguf_widgets.batch.question import Question
+from gguf_widgets.core.conversation_input import to_messages
 from gguf_widgets.core.errors import (
     GgufWidgetsError,
     InvalidValueError,
@@ -151,7 +152,7 @@ class Machine:
         """Ask without waiting; see `places.Place`."""
         asking = Asking(
             number=question.number,
-            messages=list(question.messages),
+            messages=to_messages(question.messages),  # refuses what cannot be written
             sampling=SamplingSettings.from_keywords(**question.sampling),
         )
         data = encode(asking)
@@ -268,8 +269,14 @@ class Machine:
         return None, report.has_more
 
     def _heed(self, report: Report) -> None:
+        fault: GgufWidgetsError | None = None
         for answered in report.answered:
-            self._answered(answered)
+            try:
+                self._answered(answered)
+            except GgufWidgetsError as error:  # the others in this report are answered all the same
+                fault = fault or error
+        if fault is not None:
+            raise fault
         if report.state == "unknown":
             raise NoAnswerError("It was started again, or has waited for this run too long.")
         if report.error is not None or report.state == "failed":
@@ -290,8 +297,11 @@ class Machine:
 
     def _answered(self, answered: Answered) -> None:
         with self._lock:
-            entry = self._open.pop(answered.number, None)
-        if entry is None or not entry.is_sent:
+            entry = self._open.get(answered.number)
+            is_asked = entry is not None and entry.is_sent
+            if is_asked:
+                del self._open[answered.number]
+        if entry is None or not is_asked:  # one that waits to be sent still has its end to come
             raise ProtocolError(f"It answered what it was not asked: row {answered.number}.")
         end: End = GivenBack()
         fault: GgufWidgetsError | None = None

@@ -127,8 +127,9 @@ class Machines:
         coming = [one for one in list(self._machines.values()) if one.state == "loading"]
         wait_s = self._cluster.wait_s
         answering = any(now - when < wait_s for _, when in list(self._asked.values()))
-        if ready or coming or answering or not self._has_looked:
+        if ready or coming or not self._has_looked:
             self._had_one = now
+        if ready or coming or answering or not self._has_looked:
             return ready
         if self._refused and not self._asked and not self._may_come():
             reasons = list(dict.fromkeys(list(self._refused.values())))
@@ -137,7 +138,7 @@ class Machines:
                 problem="no_machine",
                 reasons=reasons[:50],
             )
-        if now - self._had_one > wait_s or self._asked:
+        if now - self._had_one > wait_s:
             seen = [sentence for sentence, *_ in list(self._lost.values())]
             seen += list(self._refused.values())
             if self._asked:
@@ -198,7 +199,7 @@ class Machines:
             machine.close()
         for machine in machines:
             machine.join(max(0.0, end - time.monotonic()))
-        for sent, _ in self._asked.values():
+        for sent, _ in list(self._asked.values()):  # the watch may be at it still
             sent.drop()
 
     # -- the watch's thread -----------------------------------------------------------------------

@@ -184,6 +184,7 @@ class Station:
 
     def _report(self) -> Report:
         answered: list[Answered] = []
+        state = self._state  # before the error, which is there first
         with self._changed:
             size = 0
             while self._answered and len(answered) < _MOST_ANSWERS and size < _MOST_ANSWER_BYTES:
@@ -193,7 +194,7 @@ class Station:
             self._num_told = self._num_changes
         model = self._model
         return Report(
-            state=self._state,
+            state=state,
             phrase=self._phrase,
             fraction=self._fraction,
             room=2 * (model.settings.n_seq_max or 1) + 4 if model is not None else 0,

@@ -18,6 +18,7 @@ import dataclasses
 import datetime as dt
 import importlib
 from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from gguf_widgets.batch.files import needs
@@ -133,6 +134,12 @@ class RowSource:
     def name(self) -> str:
         """The file's name."""
         return self._source.name
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the file is; None for what is no file."""
+        path = self._source.path
+        return None if path is None else path.parent
 
     @property
     def format(self) -> Format:

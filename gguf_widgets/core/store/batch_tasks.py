@@ -7,24 +7,31 @@ Leaves to others: the runs themselves (`batch_runs`), what a task is asked and h
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, Final
+
+import msgspec
 
 from gguf_widgets.core.chat_types import well_formed
 from gguf_widgets.core.errors import BatchError, InvalidValueError
 from gguf_widgets.core.store.batch_types import Counts, Outcome, Shape, Task, TaskStatus
 from gguf_widgets.core.store.json_values import from_json, member_of, struct_of, to_json
 from gguf_widgets.core.store.store import Store
-from gguf_widgets.core.types import FinishReason, Timings, Usage
+from gguf_widgets.core.types import FinishReason, Timings, TokenLogprob, Usage
 
 __all__ = ["MAX_TASKS", "SHIFT", "RunTasks", "no_such_run"]
 
+_log = logging.getLogger(__name__)
+
 MAX_TASKS: Final = 2**31
 SHIFT: Final = 32  # a run's number stands so far to the left in the numbers of its rows and tasks
+_LOGPROBS: Final = "$logprobs"  # among the probabilities
 _AT_ONCE: Final = 2000  # rows in one transaction: some tens of milliseconds
+_CHARS_AT_ONCE: Final = 16_000_000  # of rows: an image may be in each
+_FIRST_ROWS: Final = 16
 
 _TASK = (
     'num, key, status, attempts, text, "values", edit, error, finish_reason, num_prompt_tokens, '
@@ -76,7 +83,7 @@ class RunTasks:
         """
         source = iter(rows)
         while True:
-            block = list(islice(source, _AT_ONCE))
+            block, is_all = _next_block(source)
             with self.store.transaction() as connection:
                 num_rows, complete = self._rows_now(connection)
                 if complete:
@@ -97,13 +104,13 @@ class RunTasks:
                     "INSERT INTO batch_row (num, data) VALUES (?, ?)",
                     [(base + i, data) for i, data in enumerate(block)],
                 )
-                ends = last and len(block) < _AT_ONCE
+                ends = last and is_all
                 connection.execute(
                     "UPDATE batch_run SET num_rows = ?, complete = ?, updated_at = ?, "
                     "changes = changes + 1 WHERE id = ?",
                     (total, ends, time.time(), self.run_id),
                 )
-            if len(block) < _AT_ONCE:
+            if is_all:
                 return total
 
     def rows(self, start: int, stop: int) -> list[str]:
@@ -114,6 +121,15 @@ class RunTasks:
                 self._stretch(start, stop),
             ).fetchall()
         return [data for (data,) in found]
+
+    def each_row(self, start: int, stop: int) -> Iterator[str]:
+        """Yield the rows of a stretch, each as JSON, in order; of long ones few are in memory."""
+        at_once = _FIRST_ROWS
+        while block := self.rows(start, min(start + at_once, stop)):
+            yield from block
+            start += len(block)
+            is_long = sum(map(len, block)) > _CHARS_AT_ONCE // 2
+            at_once = max(1, at_once // 2) if is_long else min(2 * at_once, _AT_ONCE)
 
     # -- what came of them ------------------------------------------------------------------------
 
@@ -257,11 +273,38 @@ class RunTasks:
         return int(row[0]), bool(row[1])
 
 
+def _next_block(source: Iterator[str]) -> tuple[list[str], bool]:
+    """Return the next few rows, and whether these are all."""
+    block: list[str] = []
+    num_chars = 0
+    for data in source:
+        block.append(data)
+        num_chars += len(data)
+        if len(block) >= _AT_ONCE or num_chars >= _CHARS_AT_ONCE:
+            return block, False
+    return block, True
+
+
 def no_such_run(run_id: str) -> InvalidValueError:
     """Return the error for a run that is not in the store."""
     return InvalidValueError(
         f"There is no batch run {run_id!r} in the store. It may have been removed.", id=run_id
     )
+
+
+def _chances(outcome: Outcome) -> dict[str, Any] | None:
+    if outcome.logprobs is None:
+        return outcome.probabilities
+    return {**(outcome.probabilities or {}), _LOGPROBS: outcome.logprobs}
+
+
+def _logprobs(kept: Any) -> list[TokenLogprob] | None:
+    try:
+        # Not strict: "-inf" is a number here.
+        return None if kept is None else msgspec.convert(kept, list[TokenLogprob], strict=False)
+    except msgspec.ValidationError as error:
+        _log.warning("The store holds log probabilities that cannot be read: %s", error)
+        return None
 
 
 def _columns(outcome: Outcome, key: str, now: float) -> tuple[Any, ...]:
@@ -280,7 +323,7 @@ def _columns(outcome: Outcome, key: str, now: float) -> tuple[Any, ...]:
         to_json(outcome.timings),
         outcome.timings.total_s if outcome.timings else None,
         outcome.seed,
-        to_json(outcome.probabilities),
+        to_json(_chances(outcome)),
         outcome.certainty,
         now,
     )
@@ -291,6 +334,9 @@ def _task(row: tuple[Any, ...], base: int, shape: Shape) -> Task:
     value = dict(zip(names, row, strict=True))
     number = value["num"] - base
     place = shape.place(number)
+    chances = from_json(value["probabilities"])
+    # They share a column: no task has choices and keeps its tokens.
+    logprobs = chances.pop(_LOGPROBS, None) if isinstance(chances, dict) else None
     usage = None
     if value["num_prompt_tokens"] is not None:
         usage = Usage(
@@ -317,7 +363,8 @@ def _task(row: tuple[Any, ...], base: int, shape: Shape) -> Task:
             usage=usage,
             timings=struct_of(Timings, value["timings"]),
             seed=value["seed"],
-            probabilities=from_json(value["probabilities"]),
+            probabilities=chances or None,
             certainty=value["certainty"],
+            logprobs=_logprobs(logprobs),
         ),
     )

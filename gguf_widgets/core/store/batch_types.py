@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from gguf_widgets.core.errors import WireError
-from gguf_widgets.core.types import FinishReason, Timings, Usage
+from gguf_widgets.core.types import FinishReason, Timings, TokenLogprob, Usage
 
 __all__ = [
     "Counts",
@@ -140,6 +140,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         Of each choice; they add up to 1.
     certainty : float or None
         From 0 to 1: the probability of what was chosen.
+    logprobs : list of TokenLogprob or None
+        Of each token, where they are asked for to be kept.
     attempts : int
         How often it has been tried.
     """
@@ -156,6 +158,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     probabilities: dict[str, float] | None = None
     certainty: float | None = None
+    logprobs: list[TokenLogprob] | None = None
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
