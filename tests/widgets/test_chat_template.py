@@ -110,6 +110,8 @@ def test_the_cell_repeats_the_question_with_its_settings(box: ChatBox, model: Mo
     assert spec.sampling == {"temperature": 0.5, "max_tokens": 9, "seed": 3}
     assert spec.prompts[0].template.messages == box.to_template(review="The soup was cold.")
     assert names["run"].counts.done == 2
+    if names.get("model") is not None:  # the cell has loaded one of its own
+        names["model"].unload()
 
 
 def test_the_button_shows_the_cell_or_fills_the_table(
