@@ -15,9 +15,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
+import psutil
 
 from gguf_widgets.batch.question import Question
-from gguf_widgets.core.format import format_count, format_duration
+from gguf_widgets.core.fit_machine import free_memory
+from gguf_widgets.core.format import format_bytes, format_count, format_duration
 from gguf_widgets.core.images import IMAGE_MARK
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.types import Message
@@ -57,6 +59,9 @@ class Preflight(msgspec.Struct, frozen=True, kw_only=True):
         How long it takes, at least and at most, from rows that were asked; None before that.
     num_sampled : int
         How many rows that is from.
+    memory_bytes, free_bytes : int or None
+        What the model's process has in memory now (resident set size), and what is free on this
+        machine; None where it cannot be told. A run takes no more for having more rows.
     notes : tuple of str
         Sentences for the person.
     """
@@ -72,12 +77,24 @@ class Preflight(msgspec.Struct, frozen=True, kw_only=True):
     num_shared_tokens: int = 0
     seconds: tuple[float, float] | None = None
     num_sampled: int = 0
+    memory_bytes: int | None = None
+    free_bytes: int | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def num_saved_tokens(self) -> int:
         """How many tokens need not be computed because they are shared."""
         return self.num_shared_tokens * max(0, self.num_asked - 1)
+
+    @property
+    def memory_words(self) -> str:
+        """The memory as a sentence without its full stop; "" where it is not known."""
+        if self.memory_bytes is None or self.free_bytes is None:
+            return ""
+        return (
+            f"The model takes {format_bytes(self.memory_bytes)} of memory, however many rows there "
+            f"are; {format_bytes(self.free_bytes)} is free"
+        )
 
     def __str__(self) -> str:
         least, median, high, most = self.prompt_tokens
@@ -99,6 +116,8 @@ class Preflight(msgspec.Struct, frozen=True, kw_only=True):
         if self.seconds is not None:
             low, high_s = (format_duration(one) for one in self.seconds)
             lines.append(f"About {low} to {high_s}, from {self.num_sampled} rows that were asked")
+        if self.memory_words:
+            lines.append(self.memory_words)
         return "\n".join([*lines, *self.notes])
 
 
@@ -178,6 +197,8 @@ def look(
         too_long=tuple(too_long[:20]),
         is_exact=not beyond and (not has_images or num_asked <= num_sample),
         num_shared_tokens=_num_shared(model, sample),
+        memory_bytes=_memory_of(model.pid),
+        free_bytes=free_memory(),
         notes=tuple(_notes(model)),
     )
     fitting = [one for one in sample if counted[one.number] < n_ctx]
@@ -224,6 +245,13 @@ def _num_shared(model: Model, sample: Sequence[Question]) -> int:
 def _before_images(prompt: str) -> str:
     """Return a prompt up to its first image: what is behind it is another's, or is not told."""
     return prompt.partition(IMAGE_MARK)[0]
+
+
+def _memory_of(pid: int | None) -> int | None:
+    try:
+        return None if pid is None else int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None  # it has just ended, or is another user's
 
 
 def _notes(model: Model) -> list[str]:

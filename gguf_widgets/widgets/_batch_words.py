@@ -58,6 +58,8 @@ def check_view(found: Preflight) -> dict[str, Any]:
         low, top = (format_duration(one) for one in found.seconds)
         span = f"about {top}" if low == top or found.seconds[1] < 10 else f"{low} to {top}"
         lines.append(f"Will take {span}, from {_rows(found.num_sampled)} that were asked just now")
+    if found.memory_words:
+        lines.append(found.memory_words)
     if found.num_too_long:
         least_words = "" if found.is_exact else "At least "
         does = "does" if found.num_too_long == 1 else "do"

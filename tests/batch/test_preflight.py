@@ -38,6 +38,9 @@ def test_lengths_rows_that_do_not_fit_and_what_is_shared(
     begin = model.tokenize(model.render(ASK.partition("{")[0]), add_special=True)
     assert 5 < found.num_shared_tokens <= len(begin)
     assert found.seconds is None
+    assert found.memory_bytes is not None
+    assert found.memory_bytes > model.path.stat().st_size
+    assert " of memory, however many rows there are; " in str(found)
     frame = run.start().wait().to_frame()
     assert frame.index[frame["status"] == "failed"].tolist() == too_long
     assert frame["num_cached_tokens"].dropna().gt(0).mean() > 0.9
