@@ -130,7 +130,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 def test_a_csv_from_the_mistake_in_the_prompt_to_the_downloaded_file(
     home: Home, open_page: OpenPage, tmp_path: Path
 ) -> None:
-    count = 1200
+    count = 6000
     path = write_reviews(tmp_path / "reviews.csv", count, long_row=3)
     with serve(home, EMPTY) as server:
         table = Table(open_page(server.url))
@@ -164,7 +164,7 @@ def test_a_csv_from_the_mistake_in_the_prompt_to_the_downloaded_file(
         expect(gw("batch-start")).to_be_enabled()
         gw("batch-check").click()
         found = gw("batch-check-found")
-        expect(found).to_contain_text("1,200 rows", timeout=LONG_MS)
+        expect(found).to_contain_text("6,000 rows", timeout=LONG_MS)
         expect(found).to_contain_text("Will take")
         expect(found).to_contain_text("1 row does not fit into")
 
