@@ -15,10 +15,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-import psutil
 
 from gguf_widgets.batch.question import Question
-from gguf_widgets.core.fit_machine import free_memory
+from gguf_widgets.core.fit_machine import free_memory, process_memory
 from gguf_widgets.core.format import format_bytes, format_count, format_duration
 from gguf_widgets.core.images import IMAGE_MARK
 from gguf_widgets.core.model import Model
@@ -197,7 +196,7 @@ def look(
         too_long=tuple(too_long[:20]),
         is_exact=not beyond and (not has_images or num_asked <= num_sample),
         num_shared_tokens=_num_shared(model, sample),
-        memory_bytes=_memory_of(model.pid),
+        memory_bytes=process_memory(model.pid),
         free_bytes=free_memory(),
         notes=tuple(_notes(model)),
     )
@@ -245,13 +244,6 @@ def _num_shared(model: Model, sample: Sequence[Question]) -> int:
 def _before_images(prompt: str) -> str:
     """Return a prompt up to its first image: what is behind it is another's, or is not told."""
     return prompt.partition(IMAGE_MARK)[0]
-
-
-def _memory_of(pid: int | None) -> int | None:
-    try:
-        return None if pid is None else int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return None  # it has just ended, or is another user's
 
 
 def _notes(model: Model) -> list[str]:

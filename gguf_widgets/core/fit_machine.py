@@ -13,13 +13,21 @@ from typing import Final
 
 import psutil
 
-__all__ = ["free_memory", "usable_cores"]
+__all__ = ["free_memory", "process_memory", "usable_cores"]
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _OWN_CGROUPS: Final = Path("/proc/self/cgroup")
 _PROCESSORS: Final = Path("/sys/devices/system/cpu")
 # cgroup v1 writes "no limit" as the largest multiple of the page size.
 _NO_LIMIT: Final = 1 << 60
+
+
+def process_memory(pid: int | None) -> int | None:
+    """Return a process's resident set size in bytes, or None if it is not there."""
+    try:
+        return None if pid is None else int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:  # it has just ended, or is another user's
+        return None
 
 
 def free_memory(cgroups: Path = _CGROUPS, own_cgroups: Path = _OWN_CGROUPS) -> int:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
-import psutil
 import traitlets
 
 from gguf_widgets.core import demo_mode
@@ -20,6 +19,7 @@ from gguf_widgets.core.chat import ChatInterface
 from gguf_widgets.core.chat_types import ChatEvent, EventKind
 from gguf_widgets.core.errors import InvalidValueError, StoreError
 from gguf_widgets.core.fit import free_memory
+from gguf_widgets.core.fit_machine import process_memory
 from gguf_widgets.core.format import format_bytes
 from gguf_widgets.core.library import ModelLibrary
 from gguf_widgets.core.manager import ModelManager, default_manager
@@ -248,18 +248,8 @@ class Dashboard(anywidget.AnyWidget):
         figures: list[dict[str, Any]] = [
             {"value": f"{model.name} · {kind}", "title": info.path, "strong": True}
         ]
-        used = _memory_of(model.pid)
+        used = process_memory(model.pid)
         if used is not None:
             title = "Memory of the process that runs the model (resident set size)"
             figures.append({"value": f"{format_bytes(used)} of memory", "title": title})
         return [*figures, free]
-
-
-def _memory_of(pid: int | None) -> int | None:
-    """Return a process's memory in bytes, or None if it is not there."""
-    if pid is None:
-        return None
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return None
