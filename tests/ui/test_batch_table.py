@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Locator, expect
 from support.browser import LONG_MS, Watched
+from support.lab_page import reload, run_cell, save
 from support.screen_check import faults_of
 from support.servers import Home, Server, lab, wait_until
 from support.tiny_projector import picture
@@ -273,11 +274,7 @@ def test_a_reload_in_the_middle_finds_the_run_at_work(home: Home, open_page: Ope
         watched = open_page(server.url.split("/lab")[0] + "/lab/tree/table.ipynb")
         table = Table(watched)
         page, gw = table.page, table.gw
-        cell = page.locator(".jp-NotebookPanel .jp-CodeCell").first
-        cell.wait_for(timeout=LONG_MS)
-        expect(page.get_by_text("| Idle")).to_be_visible(timeout=LONG_MS)
-        cell.locator(".jp-InputArea-editor").click()
-        page.keyboard.press("Control+Enter")
+        run_cell(watched)
         gw("batch-prompt").wait_for(timeout=2 * LONG_MS)
         # Shift+Enter is a new line; in JupyterLab it would run the cell and lose the widget.
         gw("batch-prompt").click()
@@ -286,20 +283,12 @@ def test_a_reload_in_the_middle_finds_the_run_at_work(home: Home, open_page: Ope
         page.keyboard.type("Go on.")
         expect(gw("batch-prompt")).to_have_value("{text}\nGo on.")
         expect(gw("batch-preview")).to_contain_text("Tell me story number 0")
-        cell.locator(".jp-InputArea-editor").click()
-        page.keyboard.press("Control+s")  # so that the page knows of the widget when it is back
-        expect(page.locator(".jp-mod-dirty")).to_have_count(0, timeout=LONG_MS)
+        save(watched)  # so that the page knows of the widget when it is back
         gw("batch-start").click()
         run = gw("batch-run")
         expect(run).to_have_attribute("data-status", "running", timeout=LONG_MS)
 
-        lost = page.get_by_text("Error displaying widget")
-        for _ in range(4):
-            page.reload(wait_until="commit")
-            run.or_(lost).first.wait_for(timeout=2 * LONG_MS)
-            if run.is_visible():
-                break
-            # On a busy machine ipywidgets gives a widget up after two seconds. A person reloads.
+        reload(watched, run)
         before = int(gw("batch-progress").get_attribute("aria-valuenow") or 0)
         assert run.get_attribute("data-status") == "running"
         wait_until(
