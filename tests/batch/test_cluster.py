@@ -42,6 +42,8 @@ ASK: dict[str, Any] = {
     "prompt": "Is this positive or negative? {review}",
     "schema": ["positive", "negative"],
 }
+MANY = [f"{review} {again}" for again in range(4) for review in REVIEWS]
+"""So many that a run is under way for some time on any machine."""
 STORY: dict[str, Any] = {"prompt": "Tell me a story about {review}", "max_tokens": 40}
 
 
@@ -111,7 +113,7 @@ def test_machines_are_killed_in_the_middle_and_the_result_is_the_local_one(
 def test_rows_come_one_by_one_and_pause_stop_resume_and_retry_work(
     processor: BatchProcessor, store: Store, manager: ModelManager, machines: Machines
 ) -> None:
-    run = processor.start({"review": REVIEWS}, **STORY, executor=machines.client)
+    run = processor.start({"review": MANY}, **STORY, executor=machines.client)
     seen: list[int] = []
     run._listeners.append(lambda ended: seen.append(len(ended)))
     wait_for(lambda: run.progress.counts.done > 30, "some rows")
@@ -121,14 +123,14 @@ def test_rows_come_one_by_one_and_pause_stop_resume_and_retry_work(
     wait_for(lambda: run.status is RunStatus.PAUSED and not run.progress.num_running, "the pause")
     done = run.counts.done
     time.sleep(0.3)
-    assert run.counts.done == done < NUM
+    assert run.counts.done == done < len(MANY)
     with pytest.raises(BatchError, match="on a cluster cannot be changed"):
         run.change(n_seq_max=3)
     run.resume()
     wait_for(lambda: run.progress.counts.done > done + 30, "more rows")
     run.stop()
     assert run.status is RunStatus.STOPPED
-    assert done < run.counts.done < NUM
+    assert done < run.counts.done < len(MANY)
     # Some fail, as they would here; the rest is asked again, by the same machines and by others.
     short = processor.start(["few", "very " * 5000], "Say {text}", executor=machines.client)
     short.wait(60)
@@ -141,7 +143,7 @@ def test_rows_come_one_by_one_and_pause_stop_resume_and_retry_work(
     again.stop()
     local = resume(run.id, store=store, manager=manager)
     assert local.to_frame()["status"].eq("done").all()
-    assert numbers_kept(store, run) == list(range(NUM))
+    assert numbers_kept(store, run) == list(range(len(MANY)))
 
 
 def test_an_interrupt_stops_the_run_and_keeps_what_is_done(
@@ -151,12 +153,12 @@ def test_an_interrupt_stops_the_run_and_keeps_what_is_done(
         wait_for(lambda: run_done() > 30, "some rows")
         os.kill(os.getpid(), signal.SIGINT)
 
-    run = processor.start({"review": REVIEWS}, **STORY, executor=machines.client)
+    run = processor.start({"review": MANY}, **STORY, executor=machines.client)
     threading.Thread(target=press, args=(lambda: run.progress.counts.done,)).start()
     with pytest.raises(KeyboardInterrupt):
         run.wait()
     assert run.status is RunStatus.STOPPED
-    assert 30 < run.counts.done < NUM
+    assert 30 < run.counts.done < len(MANY)
 
 
 def test_two_runs_at_once_on_one_cluster(
