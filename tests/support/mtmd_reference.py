@@ -16,6 +16,8 @@ import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 from numpy.typing import NDArray
 
+from gguf_widgets.core.engine.llama.library import native_log, start
+
 __all__ = ["MARKER", "Answer", "MtmdReference"]
 
 MARKER = "<__media__>"
@@ -42,6 +44,9 @@ class MtmdReference:
     def __init__(
         self, model: Path, projector: Path, *, n_ctx: int = 1024, n_batch: int = 256
     ) -> None:
+        # What another test has set to be logged to may be gone.
+        start()
+        mtmd.mtmd_helper_log_set(native_log(), ctypes.c_void_p(0))
         lib.llama_backend_init()
         params = lib.llama_model_default_params()
         params.n_gpu_layers = 0

@@ -14,6 +14,7 @@ import ctypes
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,6 +27,14 @@ from gguf_widgets.demo.vision import figures, questions
 SIZES = ((64, 64), (224, 224), (400, 300), (300, 400), (640, 360), (120, 90), (1000, 1000))
 _MARKER = b"<__picture__>"
 _LONGEST = 24  # tokens of an answer; all right ones are shorter
+
+
+@cache
+def _silence() -> Any:
+    """Return what llama.cpp logs to; kept for good, since the library goes on calling it."""
+    import llama_cpp
+
+    return llama_cpp.llama_log_callback(lambda *_: None)
 
 
 class Onlooker(Answerer):
@@ -49,8 +58,7 @@ class Onlooker(Answerer):
         from llama_cpp import mtmd_cpp
 
         self._lib, self._mtmd = llama_cpp, mtmd_cpp
-        self._quiet = llama_cpp.llama_log_callback(lambda *_: None)
-        mtmd_cpp.mtmd_helper_log_set(self._quiet, ctypes.c_void_p(0))
+        mtmd_cpp.mtmd_helper_log_set(_silence(), ctypes.c_void_p(0))
         params = mtmd_cpp.mtmd_context_params_default()
         params.use_gpu, params.print_timings, params.warmup = False, False, False
         params.n_threads, params.media_marker = threads, _MARKER
