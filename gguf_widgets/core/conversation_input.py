@@ -1,18 +1,20 @@
 """From what a person passes to `Model.chat` to messages that can be sent.
 
 Promises: a str is one user message; everything else is checked and refused by its place and reason;
-an image is one that can be sent, and comes from no address of the net.
+an image is one that can be sent, and comes from no address of the net; the arguments of a tool's
+call are plain JSON.
 Leaves to others: what a chat template makes of the messages.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gguf_widgets.core.errors import ImageError, InvalidValueError
 from gguf_widgets.core.images import Image, image
-from gguf_widgets.core.types import ImagePart, Message, TextPart
+from gguf_widgets.core.types import ImagePart, Message, TextPart, ToolRequest
 
 __all__ = ["ROLES", "Conversation", "check_text", "to_messages"]
 
@@ -23,7 +25,15 @@ Conversation = str | Sequence[Message | Mapping[str, Any]]
 
 A message's content is a text, or a list of texts and images (`images.image`); OpenAI's parts,
 ``{"type": "text", ...}`` and ``{"type": "image_url", ...}``, are taken, too.
+
+An answer in which the model asked for tools has ``tool_calls``: a list of ``{"id": ..., "name":
+..., "arguments": {...}}``, or OpenAI's ``{"id": ..., "type": "function", "function": {...}}``; its
+content may be empty or None. What a tool gave is a message of the role "tool", whose content is a
+text and whose ``tool_call_id`` and ``name`` say which call it answers. An answer may also have
+``reasoning_content``, the thoughts before it, for the templates that want these back.
 """
+
+_MAX_CALLS = 128
 
 
 def to_messages(conversation: Conversation) -> list[Message]:
@@ -56,21 +66,110 @@ def _message(number: int, item: Any) -> Message:
         raise InvalidValueError(
             f"{where} is a {type(item).__name__}; it must be a dict with role and content."
         )
-    if "parts" in item and set(item) == {"role", "content", "parts"}:
-        item = {"role": item["role"], "content": item["parts"]}  # it went through here before
-    unknown = [key for key in item if key not in ("role", "content")]
-    if unknown or len(item) != 2:
+    if "parts" in item and {"role", "content"} <= set(item):
+        # It went through here before.
+        item = {k: v for k, v in item.items() if k != "parts"} | {"content": item["parts"]}
+    role = item.get("role")
+    more = _MORE_KEYS.get(role, ()) if isinstance(role, str) else ()
+    needed = {"role", "content"} - ({"content"} if item.get("tool_calls") else set())
+    if not needed <= set(item) <= {"role", "content", *more}:
         given = ", ".join(repr(key) for key in item) or "nothing"
-        raise InvalidValueError(f"{where} must have role and content, and it has {given}.")
-    role, content = item["role"], item["content"]
+        also = f" (and may have {', '.join(more)})" if more else ""
+        raise InvalidValueError(f"{where} must have role and content{also}, and it has {given}.")
     if role not in ROLES:
         raise InvalidValueError(
             f"{where} has the role {role!r}; it can be {', '.join(ROLES)}.", role=str(role)
         )
+    content = item.get("content")
+    if role == "tool":
+        return _result(number, item)
+    if role == "assistant" and (item.get("tool_calls") or "reasoning_content" in item):
+        return _answer(number, item)
     if isinstance(content, list | tuple):
         return _with_parts(role, [_part(number, n, one) for n, one in enumerate(content, 1)])
     check_text(content, f"The content of message {number}")
     return Message(role=role, content=content)
+
+
+_MORE_KEYS = {
+    "assistant": ("tool_calls", "reasoning_content"),
+    "tool": ("tool_call_id", "name"),
+}
+
+
+def _result(number: int, item: Mapping[str, Any]) -> Message:
+    """Return what a tool gave."""
+    content = item["content"]
+    if isinstance(content, list | tuple):
+        parts = [_part(number, n, one) for n, one in enumerate(content, 1)]
+        if any(isinstance(part, ImagePart) for part in parts):
+            raise InvalidValueError(
+                f"Message {number} is what a tool gave, and holds an image; it can hold text only."
+            )
+        content = _with_parts("tool", parts)["content"]
+    check_text(content, f"The content of message {number}")
+    message = Message(role="tool", content=content)
+    call_id, name = item.get("tool_call_id"), item.get("name")
+    if call_id is not None:
+        check_text(call_id, f"The tool_call_id of message {number}")
+        message["tool_call_id"] = call_id
+    if name is not None:
+        check_text(name, f"The name in message {number}")
+        message["name"] = name
+    return message
+
+
+def _answer(number: int, item: Mapping[str, Any]) -> Message:
+    """Return an answer with the calls of tools, or with thoughts."""
+    calls, content = item.get("tool_calls") or (), item.get("content")
+    if not isinstance(calls, list | tuple) or len(calls) > _MAX_CALLS:
+        raise InvalidValueError(
+            f"The tool_calls of message {number} must be a list of at most {_MAX_CALLS} calls."
+        )
+    if isinstance(content, list | tuple):
+        parts = [_part(number, n, one) for n, one in enumerate(content, 1)]
+        message = _with_parts("assistant", parts)
+    else:
+        content = "" if content is None else content
+        check_text(content, f"The content of message {number}")
+        message = Message(role="assistant", content=content)
+    if calls:
+        message["tool_calls"] = [_call(number, place, call) for place, call in enumerate(calls, 1)]
+    thoughts = item.get("reasoning_content")
+    if thoughts is not None:
+        check_text(thoughts, f"The reasoning_content of message {number}")
+        message["reasoning_content"] = thoughts
+    return message
+
+
+def _call(number: int, place: int, item: Any) -> ToolRequest:
+    where = f"Call {place} of message {number}"
+    if not isinstance(item, Mapping):
+        raise InvalidValueError(f"{where} is a {type(item).__name__}; it must be a dict.")
+    inner = item.get("function", item)
+    if not isinstance(inner, Mapping):
+        raise InvalidValueError(f"{where} has a function that is no dict.")
+    name: Any = inner.get("name")
+    arguments: Any = inner.get("arguments", {})
+    check_text(name, f"The name in call {place} of message {number}")
+    if not name:
+        raise InvalidValueError(f"{where} names no tool.")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError) as error:
+            raise InvalidValueError(f"{where} has arguments that are no JSON: {error}.") from error
+    if not isinstance(arguments, Mapping):
+        raise InvalidValueError(
+            f"{where} has arguments that are a {type(arguments).__name__}; they must be a dict."
+        )
+    try:
+        plain = json.loads(json.dumps(dict(arguments), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidValueError(f"{where} has arguments that JSON cannot hold: {error}.") from error
+    call_id = item.get("id") or f"call_{number}_{place}"
+    check_text(call_id, f"The id of call {place} of message {number}")
+    return ToolRequest(id=call_id, name=name, arguments=plain)
 
 
 def _with_parts(role: str, parts: list[TextPart | ImagePart]) -> Message:

@@ -19,7 +19,7 @@ import psutil
 from gguf_widgets.core.doctor_findings import Finding
 from gguf_widgets.core.fit_machine import usable_cores
 
-__all__ = ["FEATURES", "check_processor", "cpu_features"]
+__all__ = ["FEATURES", "check_processor", "cpu_features", "cpu_name"]
 
 # llama.cpp's name for a feature, and what Linux and macOS call it.
 FEATURES: dict[str, tuple[str, ...]] = {
@@ -46,7 +46,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
 
 def check_processor(features: set[str] | None) -> Iterator[Finding]:
     """Yield what there is to say about the processor, given its `cpu_features`."""
-    name = _cpu_name()
+    name = cpu_name()
     known = ", ".join(one for one in FEATURES if one in features) if features else "unknown"
     yield Finding(
         topic="Engine",
@@ -76,7 +76,8 @@ def cpu_features() -> set[str] | None:
     return {name for name, ours in FEATURES.items() if flags.intersection(ours)}
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return what the processor calls itself; "unknown" where it does not."""
     for line in _cpuinfo():
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model name", "Hardware"):

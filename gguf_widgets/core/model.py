@@ -15,14 +15,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
-from gguf_widgets.core.conversation_input import Conversation, check_text, to_messages
+from gguf_widgets.core.conversation_input import Conversation, check_text
 from gguf_widgets.core.errors import InvalidValueError, WorkerError
 from gguf_widgets.core.format import format_bytes
-from gguf_widgets.core.images import cannot_see
 from gguf_widgets.core.model_batch import BatchMethods
 from gguf_widgets.core.model_embedding import EmbeddingMethods
 from gguf_widgets.core.model_prefix import PrefixMethods
+from gguf_widgets.core.model_prompt import PromptMethods
 from gguf_widgets.core.model_submit import OnEnd, Submitted
+from gguf_widgets.core.prompt_input import to_extras
 from gguf_widgets.core.text_stream import AsyncTextStream, TextStream
 from gguf_widgets.core.types import LoadSettings, ModelInfo, Priority, Reply, SamplingSettings
 from gguf_widgets.core.worker import protocol
@@ -40,12 +41,26 @@ _CALL_TIMEOUT_S = 120.0
 _MAX_CHOICES = 256
 
 
-class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
+class Model(BatchMethods, EmbeddingMethods, PrefixMethods, PromptMethods):
     """A model that answers; made by `gguf_widgets.load` or `ModelManager.load`.
 
     The sampling keywords (``temperature``, ``max_tokens``, ``seed``, ``stop``, ``schema``, ...) are
     the fields of `SamplingSettings`; an unknown one is refused. Besides them each of these calls
-    takes ``priority="batch"``: let everybody go first who is waiting for an answer.
+    takes:
+
+    begin_with : str or list of int
+        What the reply begins with, and goes on from: words (plain text, never control tokens), or
+        the tokens of an earlier reply, which is then continued exactly. The reply's text holds
+        them; its `logprobs` and completion tokens are what was generated, and only there stop
+        strings are looked for. A schema or grammar covers them, too (``constrain_begin=False``: it
+        is about what is generated). Where the template opens a block of thoughts
+        (`template_facts`), they are the beginning of the thoughts.
+    tools : list of dict
+        Schemas of functions, ``{"type": "function", "function": {...}}``, for the chat template.
+    template_variables : dict
+        More of what the chat template may ask for: ``{"enable_thinking": False}``.
+    priority : "batch"
+        Let everybody go first who is waiting for an answer.
 
     Parameters
     ----------
@@ -117,7 +132,9 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
     @property
     def load_notes(self) -> list[str]:
         """What you should know of this model: full sentences for the screen, often none."""
-        return [*self._notes, *self._link.ready.notes]
+        facts = self._facts
+        other = facts[1].notes if facts is not None and facts[0] is not None else ()
+        return list(dict.fromkeys([*self._notes, *self._link.ready.notes, *other]))
 
     def add_notes(self, notes: Iterable[str]) -> None:
         """Add what whoever brought the file has to say; none is repeated."""
@@ -142,7 +159,8 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
         ----------
         conversation : str or list of messages
             A str is one user message. The content of a message is a text, or a list of texts and
-            images (`gguf_widgets.image`).
+            images (`gguf_widgets.image`). An answer may have ``tool_calls``, and the role "tool"
+            says what came of them; see `core.conversation_input`.
         **sampling
             Fields of `SamplingSettings`.
 
@@ -262,71 +280,6 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
 
         return self._with_client(lambda client: Submitted(client, make, on_end))
 
-    # --- tokens ---
-
-    def tokenize(
-        self, text: str, *, add_special: bool = False, parse_special: bool = True
-    ) -> list[int]:
-        """Split a text into tokens.
-
-        Parameters
-        ----------
-        text : str
-        add_special : bool, default False
-            Begin with the model's own first token, as a prompt does.
-        parse_special : bool, default True
-            Read control tokens such as ``<|im_end|>`` in the text as such.
-        """
-        check_text(text, "The text")
-        answer = self._ask(
-            lambda request_id: protocol.Tokenize(
-                request_id=request_id,
-                text=text,
-                add_special=add_special,
-                parse_special=parse_special,
-            )
-        )
-        return list(answer.tokens)
-
-    def detokenize(self, tokens: Iterable[int]) -> str:
-        """Join tokens into text; control tokens are written out."""
-        numbers = list(tokens)
-        if not all(isinstance(number, int) for number in numbers):
-            raise InvalidValueError("Tokens are whole numbers.")
-        answer = self._ask(
-            lambda request_id: protocol.Detokenize(request_id=request_id, tokens=numbers)
-        )
-        return str(answer.text)
-
-    def count_tokens(self, text_or_messages: Conversation) -> int:
-        """Count the tokens of a text, or of a list of messages as the model is given it."""
-        if isinstance(text_or_messages, str):
-            return len(self.tokenize(text_or_messages))
-        return int(self._render(text_or_messages, self._chat_template).num_tokens)
-
-    def render(self, conversation: Conversation) -> str:
-        """Return the text that the chat template makes of a conversation."""
-        return str(self._render(conversation, self._chat_template).text)
-
-    def use_chat_template(self, source: str | None) -> None:
-        """Use another chat template from now on, in this object only.
-
-        Parameters
-        ----------
-        source : str or None
-            A Jinja template, "chatml" for the common one, or None for the model's own.
-
-        Raises
-        ------
-        ChatTemplateError
-            If the template does not work; the one in use stays.
-        """
-        if source is not None:
-            check_text(source, "The chat template")
-        # Tried before it counts: other threads may be talking with this model just now.
-        self._render("Hello", source)
-        self._chat_template = source
-
     # --- the worker ---
 
     def stats(self) -> protocol.Stats:
@@ -392,14 +345,10 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
     # --- inside ---
 
     def _chat_request(self, conversation: Conversation, sampling: dict[str, Any]) -> _Request:
-        prompt = self._prompt(conversation, self._chat_template)
-        return _Request(prompt, *_settings(sampling))
-
-    def _prompt(self, conversation: Conversation, chat_template: str | None) -> Prompt:
-        prompt = Prompt(messages=to_messages(conversation), chat_template=chat_template)
-        if prompt.has_images and not self.sees_images:
-            raise cannot_see()  # before megabytes of images are sent
-        return prompt
+        keywords = dict(sampling)
+        extras = to_extras(keywords)
+        prompt = self._prompt(conversation, self._chat_template, extras)
+        return _Request(prompt, *_settings(keywords))
 
     def _open(self, prompt: Prompt, sampling: SamplingSettings, priority: Priority) -> TextStream:
         def make(request_id: str) -> protocol.Generate:
@@ -408,10 +357,6 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods):
             )
 
         return self._with_client(lambda client: TextStream(client, make))
-
-    def _render(self, conversation: Conversation, chat_template: str | None) -> Any:
-        prompt = self._prompt(conversation, chat_template)
-        return self._ask(lambda request_id: protocol.Render(request_id=request_id, prompt=prompt))
 
     def _ask(self, make: Callable[[str], Any]) -> Any:
         future: Future[Any] = self._with_client(lambda client: client.call(make))
@@ -457,12 +402,18 @@ def _raw_request(text: str, sampling: dict[str, Any]) -> _Request:
     check_text(text, "The text")
     if not text:
         raise InvalidValueError("The text is empty: there is nothing to continue.")
-    return _Request(Prompt(text=text), *_settings(sampling))
+    keywords = dict(sampling)
+    extras = to_extras(keywords)
+    if extras.tools or extras.variables:
+        raise InvalidValueError(
+            "Tools and template_variables are for a chat template, and a raw text has none: use"
+            " chat or stream, or write them into the text."
+        )
+    return _Request(Prompt(text=text, **extras._asdict()), *_settings(keywords))
 
 
 def _settings(keywords: dict[str, Any]) -> tuple[SamplingSettings, Priority]:
-    """Tell the sampling settings from what else a call may say."""
-    keywords = dict(keywords)
+    """Tell the sampling settings from the priority; the keywords are used up."""
     wanted = keywords.pop("priority", Priority.INTERACTIVE)
     if wanted not in list(Priority):
         raise InvalidValueError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -19,7 +19,7 @@ from gguf_widgets.core.config import expanded
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.schema_input import to_schema
 
-__all__ = ["KV_TYPES", "LoadSettings", "SamplingSettings", "Value"]
+__all__ = ["KV_TYPES", "SAMPLING_LIMITS", "LoadSettings", "SamplingSettings", "Value"]
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +57,34 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a plain dict, in the order they are declared."""
         return {name: getattr(self, name) for name in self.__struct_fields__}
+
+
+SAMPLING_LIMITS: Final[dict[str, tuple[float, float]]] = {
+    "temperature": (0.0, 5.0),
+    "top_k": (0, 1_000_000),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "typical_p": (0.0, 1.0),
+    "repeat_penalty": (0.01, 10.0),
+    "repeat_last_n": (-1, 1_000_000),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+    "seed": (0, 2**32 - 2),
+    "max_tokens": (1, 2**31 - 1),
+    "min_tokens": (0, 2**31 - 1),
+    "logprobs": (0, 100),
+    "top_n_sigma": (0.0, 100.0),
+    "xtc_probability": (0.0, 1.0),
+    "xtc_threshold": (0.0, 1.0),
+    "dry_multiplier": (0.0, 100.0),
+    "dry_base": (1.0, 10.0),
+    "dry_allowed_length": (1, 1_000_000),
+    "dry_penalty_last_n": (-1, 1_000_000),
+    "mirostat": (0, 2),
+    "mirostat_tau": (0.0, 100.0),
+    "mirostat_eta": (0.0, 1.0),
+}
+"""The smallest and the largest value of each setting of `SamplingSettings` that is a number."""
 
 
 class SamplingSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -160,31 +188,7 @@ class SamplingSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def check(self) -> None:
         """Raise `InvalidValueError` if a field is outside the range stated above."""
-        for name, low, high in (
-            ("temperature", 0.0, 5.0),
-            ("top_k", 0, 1_000_000),
-            ("top_p", 0.0, 1.0),
-            ("min_p", 0.0, 1.0),
-            ("typical_p", 0.0, 1.0),
-            ("repeat_penalty", 0.01, 10.0),
-            ("repeat_last_n", -1, 1_000_000),
-            ("presence_penalty", -2.0, 2.0),
-            ("frequency_penalty", -2.0, 2.0),
-            ("seed", 0, 2**32 - 2),
-            ("max_tokens", 1, 2**31 - 1),
-            ("min_tokens", 0, 2**31 - 1),
-            ("logprobs", 0, 100),
-            ("top_n_sigma", 0.0, 100.0),
-            ("xtc_probability", 0.0, 1.0),
-            ("xtc_threshold", 0.0, 1.0),
-            ("dry_multiplier", 0.0, 100.0),
-            ("dry_base", 1.0, 10.0),
-            ("dry_allowed_length", 1, 1_000_000),
-            ("dry_penalty_last_n", -1, 1_000_000),
-            ("mirostat", 0, 2),
-            ("mirostat_tau", 0.0, 100.0),
-            ("mirostat_eta", 0.0, 1.0),
-        ):
+        for name, (low, high) in SAMPLING_LIMITS.items():
             _in_range(name, getattr(self, name), low, high)
         self._check_constraints()
         for token, bias in self.logit_bias.items():

@@ -11,7 +11,7 @@ otherwise.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
@@ -35,13 +35,16 @@ __all__ = [
     "Pooling",
     "PrefillProgress",
     "Priority",
+    "PromptToken",
     "Reply",
     "SamplingSettings",
+    "TemplateFacts",
     "TextDelta",
     "TextPart",
     "Timings",
     "TokenChance",
     "TokenLogprob",
+    "ToolRequest",
     "Usage",
 ]
 
@@ -82,16 +85,30 @@ class ImagePart(msgspec.Struct, frozen=True, tag="image", tag_field="type"):
     data: bytes
 
 
+class ToolRequest(TypedDict):
+    """A model's wish to have a tool called: its name, and arguments that are JSON."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
 class Message(TypedDict):
     """One turn of a conversation, as chat templates take it.
 
     A message with images has `parts`, in order; its `content` is then their texts alone, for
-    whoever knows of no images.
+    whoever knows of no images. An answer that asked for tools has `tool_calls`; what a tool gave
+    is a message of the role "tool" whose `tool_call_id` and `name` say which call it answers. The
+    thoughts before an answer can be given as `reasoning_content`, for templates that want them.
     """
 
     role: str
     content: str
     parts: NotRequired[list[TextPart | ImagePart]]
+    tool_calls: NotRequired[list[ToolRequest]]
+    reasoning_content: NotRequired[str]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
 
 
 class ModelInfo(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -144,10 +161,68 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     top: list[TokenChance] = []
 
 
+class PromptToken(msgspec.Struct, frozen=True, array_like=True):
+    """A token of a prompt as the model is given it.
+
+    `text` is what it adds to the prompt's text: whole characters, so that one which is written with
+    several tokens comes with the last of these. `is_control` says that it is no text but a mark
+    such as ``<|im_end|>``, which is then how `text` shows it. An image is one entry: its `token` is
+    -1, and its `text` says what it is ("[image 1: 16 tokens]").
+    """
+
+    token: int
+    text: str
+    is_control: bool = False
+
+
+class TemplateFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a chat template can do, found by trying it.
+
+    Attributes
+    ----------
+    native_tools : bool
+        It writes the tools it is given, the model's calls and what came of them. Where it does not,
+        tools have to be described in words of a message, and calls and results are sent as text.
+    takes_system : bool
+        It has a place for a system prompt. Where it has none, the system prompt is put in front of
+        the first message of the person.
+    takes_turns : bool
+        It demands that the person and the model take turns; messages of one role in a row are
+        joined then.
+    opens_thinking : bool
+        The prompt ends inside a block of thoughts, so that a reply begins in the middle of one:
+        what a reply is to begin with (`begin_with`) belongs to the thoughts, too.
+    thinking_open : str or None
+        The mark that does that ("<think>").
+    thinking_variable : str or None
+        The name of the template's variable that switches thinking on and off
+        ("enable_thinking"): ``template_variables={name: False}``.
+    thinking_levels : tuple of str
+        Where it is no switch but a degree ("reasoning_effort"): what it can be.
+    notes : tuple of str
+        What a person should know of this: full sentences, often none.
+    """
+
+    native_tools: bool = False
+    takes_system: bool = True
+    takes_turns: bool = False
+    opens_thinking: bool = False
+    thinking_open: str | None = None
+    thinking_variable: str | None = None
+    thinking_levels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_thinking_switch(self) -> bool:
+        """Whether thinking can be switched off."""
+        return self.thinking_variable is not None and not self.thinking_levels
+
+
 class Usage(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Token counts of one request.
 
-    `num_cached_tokens` is the part of the prompt that was taken over instead of computed.
+    `num_cached_tokens` is the part of the prompt that was taken over instead of computed. What a
+    reply was told to begin with is part of its prompt here: the completion is what was generated.
     """
 
     num_prompt_tokens: int
@@ -181,9 +256,10 @@ class Timings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Reply(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What came of one request.
 
-    `seed` is the one that was used, also when none was asked for. `stop_string` is the stop string
-    that ended the reply, if one did. `logprobs` has one entry for each token of the reply if they
-    were asked for; the token that ended it (end of reply) is not among them.
+    `text` begins with what the reply was told to begin with, if it was. `seed` is the one that was
+    used, also when none was asked for. `stop_string` is the stop string that ended the reply, if
+    one did. `logprobs` has one entry for each token that was generated, if they were asked for; the
+    token that ended the reply (end of reply) is not among them.
     """
 
     text: str
@@ -224,6 +300,11 @@ class GenerateRequest(Value, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `request_id` is unique within a worker; `client_id` names the connection it came by. `grammar`
     is what became of the settings' schema or grammar (GBNF), checked. `images` are in order.
+
+    `begin` is what the reply is told to begin with: bytes, which may end in the middle of a
+    character. The prompt ends with it, and the reply's text begins with it. Where it was given as
+    tokens, these are the last `num_begin_tokens` of the prompt's; otherwise that is 0. The grammar
+    covers it with `constrain_begin`.
     """
 
     request_id: str
@@ -233,6 +314,9 @@ class GenerateRequest(Value, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     priority: Priority = Priority.INTERACTIVE
     grammar: str | None = None
     images: tuple[ImageSpan, ...] = ()
+    begin: bytes = b""
+    num_begin_tokens: int = 0
+    constrain_begin: bool = True
 
 
 # The events of one request, in order: any number of PrefillProgress and ImageProgress, any number
@@ -264,8 +348,9 @@ class ImageProgress(Value, frozen=True, kw_only=True, forbid_unknown_fields=True
 class TextDelta(Value, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
     """The next piece of text: whole characters, and never part of a stop string.
 
-    `num_completion_tokens` counts from the start of the reply; `logprobs` are those of the tokens
-    since the last piece, if they were asked for.
+    The first begins with what the reply was told to begin with. `num_completion_tokens` counts from
+    the start of what is generated; `logprobs` are those of the tokens since the last piece, if they
+    were asked for.
     """
 
     request_id: str

@@ -31,7 +31,7 @@ def write_tiny_model(
     seed: int = 0,
     skip_tensors: tuple[str, ...] = (),
     metadata: Mapping[str, str] | None = None,
-    chat_template: str | None = CHATML,
+    chat_template: str | list[dict[str, str]] | None = CHATML,
     add_bos: bool = False,
 ) -> Path:
     """Write a model and return its path.

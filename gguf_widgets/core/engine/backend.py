@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gguf_widgets.core.engine.embedding_backend import Embedder
 from gguf_widgets.core.engine.vision import Vision
-from gguf_widgets.core.types import LoadSettings, SamplingSettings
+from gguf_widgets.core.types import GenerateRequest, LoadSettings, SamplingSettings
 
 __all__ = [
     "Backend",
@@ -138,12 +138,31 @@ class Memory(NamedTuple):
 
 
 class SamplerSpec(NamedTuple):
-    """What a sampler chain is made of; `grammar` is GBNF that has been checked."""
+    """What a sampler chain is made of; `grammar` is GBNF that has been checked.
+
+    The reply begins with `begin`, which the prompt ends with; see `GenerateRequest`.
+    """
 
     sampling: SamplingSettings
     seed: int
     prompt_tokens: Sequence[int]
     grammar: str | None = None
+    begin: bytes = b""
+    num_begin_tokens: int = 0
+    constrain_begin: bool = True
+
+    @classmethod
+    def of(cls, request: GenerateRequest, seed: int, prompt_tokens: Sequence[int]) -> SamplerSpec:
+        """Make that of a request; of its prompt's tokens, those of images are left out."""
+        return cls(
+            request.sampling,
+            seed,
+            prompt_tokens,
+            request.grammar,
+            request.begin,
+            request.num_begin_tokens,
+            request.constrain_begin,
+        )
 
 
 class Sampler(Protocol):
@@ -181,6 +200,8 @@ class Backend(Protocol):
     memory : Memory
     chat_template : str or None
         The model's own chat template.
+    tool_template : str or None
+        Another one of its own, which is for conversations with tools ("tool_use").
     batch : BatchArrays
         Filled by the engine before each `decode`.
     can_write : bool
@@ -198,6 +219,7 @@ class Backend(Protocol):
     vocabulary: Vocabulary
     memory: Memory
     chat_template: str | None
+    tool_template: str | None
     batch: BatchArrays
     can_write: bool
     embedder: Embedder | None
@@ -234,6 +256,8 @@ class Backend(Protocol):
         ------
         GrammarError
             If the runtime does not take the grammar.
+        InvalidValueError
+            If what the reply is to begin with does not fit it.
         """
 
     def logprobs(self, row: int, token: int, num_top: int) -> tuple[float, list[tuple[int, float]]]:

@@ -121,7 +121,13 @@ def _reply_bytes(prompt: tuple[int, ...]) -> bytes:
 
 
 def demo_script(tokens: Sequence[int], num_prompt: int) -> int:
-    """Continue a prompt with its prepared answer, byte by byte; the end is a control token."""
+    """Continue a prompt with its prepared answer, byte by byte; the end is a control token.
+
+    Where the answer was told to begin with something else, it follows behind that.
+    """
     reply = _reply_bytes(tuple(tokens[:num_prompt]))
-    position = len(tokens) - num_prompt
+    written = bytes(token for token in tokens[num_prompt:] if token < _IM_START - 1)
+    # All of it, unless a person told the reply to begin with other words: it comes behind those.
+    longest = range(min(len(reply), len(written)), 0, -1)
+    position = next((length for length in longest if written.endswith(reply[:length])), 0)
     return reply[position] if position < len(reply) else _IM_END

@@ -4,7 +4,9 @@ Promises, whatever way the bytes are cut into pieces:
 
 - the text handed out, joined, is the whole text as far as the first stop string, or all of it;
 - no character is ever split; bytes that are not UTF-8 become U+FFFD and never an exception;
-- text is held back only as long as it could still be the beginning of a stop string.
+- text is held back only as long as it could still be the beginning of a stop string;
+- a reply may begin with bytes that are given, also with the first half of a character: no stop
+  string is looked for in those.
 
 The *first* stop string is the one that is complete first, reading character by character; if
 several end at the same place, the one that began first. Leaves to others: which bytes a token has.
@@ -25,20 +27,25 @@ class Detokenizer:
     ----------
     stop : sequence of str
         None of them empty.
+    begin : bytes, optional
+        What the text begins with.
 
     Attributes
     ----------
+    begin : str
+        The whole characters of it.
     stop_string : str or None
         The stop string that was met; after that, `feed` must not be called again.
     """
 
-    __slots__ = ("_decode", "_held", "_matcher", "stop_string")
+    __slots__ = ("_decode", "_held", "_matcher", "begin", "stop_string")
 
-    def __init__(self, stop: Sequence[str] = ()) -> None:
+    def __init__(self, stop: Sequence[str] = (), begin: bytes = b"") -> None:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._matcher = _Matcher(stop) if stop else None
         self._held = ""
         self.stop_string: str | None = None
+        self.begin = self._decode(begin)
 
     def feed(self, piece: bytes) -> str:
         """Take the next token's bytes; return the text that is certain now, perhaps ""."""

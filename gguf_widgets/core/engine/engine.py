@@ -180,13 +180,15 @@ class Engine:
         max_output = max(1, self._n_ctx - num_prompt)
         if request.sampling.max_tokens is not None:
             max_output = min(max_output, request.sampling.max_tokens)
+        detokenizer = Detokenizer(request.sampling.stop, request.begin)
         sequence = Sequence(
             request=request,
             order=next(self._order),
             tokens=list(request.prompt_tokens),
             max_output=max_output,
             seed=choose_seed(request.sampling),
-            detokenizer=Detokenizer(request.sampling.stop),
+            detokenizer=detokenizer,
+            begin=detokenizer.begin,
             arrived=perf_counter(),
             chunk_limit=self._n_batch,
             images_end=request.images[-1].end if request.images else 0,
@@ -324,9 +326,8 @@ class Engine:
         if request.images:
             text = text_tokens(text)
         try:
-            sequence.sampler = self.backend.new_sampler(
-                SamplerSpec(request.sampling, sequence.seed, text, request.grammar)
-            )
+            spec = SamplerSpec.of(request, sequence.seed, text)
+            sequence.sampler = self.backend.new_sampler(spec)
         except GgufWidgetsError as error:
             self._fail(sequence, error)
 

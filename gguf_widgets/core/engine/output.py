@@ -58,7 +58,9 @@ class Output:
         )
 
     def text(self, sequence: Sequence, text: str) -> None:
-        """Say that a reply goes on."""
+        """Say that a reply goes on; the first time, with what it was told to begin with."""
+        if sequence.begin:
+            text, sequence.begin = sequence.begin + text, ""
         sequence.texts.append(text)
         self._events.append(
             TextDelta(
@@ -77,11 +79,12 @@ class Output:
         self._events.append(Finished(request_id=sequence.request_id, reply=reply))
 
     def failed(self, sequence: Sequence, error: GgufWidgetsError) -> None:
-        """Say that a request failed, with what was held back of its text."""
-        self._rest(sequence)
+        """Say that a request failed, with what was held back of its text, if it had begun."""
+        if sequence.num_output:
+            self._rest(sequence)
         self._events.append(Failed(request_id=sequence.request_id, error=to_wire(error)))
 
     def _rest(self, sequence: Sequence) -> None:
         text = sequence.detokenizer.finish()
-        if text:
+        if text or sequence.begin:
             self.text(sequence, text)

@@ -50,7 +50,10 @@ N_VOCAB = 260
 PREFILL_SPEEDUP = 50  # a prompt is "computed" this much faster than a reply is written
 
 Script = Callable[[Sequence[int], int], int]
-"""From the tokens in a slot's memory and the number of them that are the prompt: the next token."""
+"""From the tokens in a slot's memory and the number of them that are the prompt: the next token.
+
+What a reply was told to begin with is not counted as the prompt.
+"""
 
 
 class Fault(NamedTuple):
@@ -110,6 +113,7 @@ class ScriptedBackend:
 
     name = "scripted"
     chat_template: str | None = None
+    tool_template: str | None = None
     can_write = True
     state_format = "scripted replies, 1"
 
@@ -348,7 +352,9 @@ class ScriptedBackend:
                 " out, or install llama-cpp-python and load a model."
             )
         self.num_open_samplers += 1
-        return ScriptedSampler(self, len(spec.prompt_tokens))
+        # What a reply begins with counts as written by the script: it goes on from there.
+        num_begin = spec.num_begin_tokens or len(spec.begin)
+        return ScriptedSampler(self, len(spec.prompt_tokens) - num_begin)
 
     def logprobs(self, row: int, token: int, num_top: int) -> tuple[float, list[tuple[int, float]]]:
         """See `Backend.logprobs`; a script is sure of itself."""

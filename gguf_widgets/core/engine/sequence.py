@@ -69,6 +69,8 @@ class Sequence:
         Where the last image of its prompt ends; 0 without any.
     positions : Positions or None
         The model's positions of its tokens, where they are not the tokens' numbers.
+    begin : str
+        What its text begins with and has not been told yet.
     """
 
     request: GenerateRequest
@@ -98,6 +100,7 @@ class Sequence:
     sampler: Sampler | None = None
     started: float | None = None
     first_token: float | None = None
+    begin: str = ""
     texts: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     num_logprobs_sent: int = 0

@@ -1,52 +1,39 @@
 """Loading a model inside the worker, and what is done with text there.
 
 Promises: everything here may be called by the preparing threads while the engine steps, except
-`load`, which belongs to the engine's thread. Templates are compiled once and kept. Leaves to
-others: the backend and the template's sandbox (`core.engine`).
+`load`, which belongs to the engine's thread. Leaves to others: the backend (`core.engine`), prompts
+(`prompts`).
 """
 
 from __future__ import annotations
 
 import atexit
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gguf_widgets.core import fit_reservation
 from gguf_widgets.core.engine.backend import Backend
-from gguf_widgets.core.engine.chat_template import ChatTemplate
 from gguf_widgets.core.engine.engine import Engine
-from gguf_widgets.core.engine.image_prompt import MARK, PromptTokens
 from gguf_widgets.core.engine.open import open_backend, open_vision
-from gguf_widgets.core.engine.prompt import PromptPart
 from gguf_widgets.core.errors import (
-    ChatTemplateError,
     GgufWidgetsError,
     InvalidValueError,
     LoadCancelledError,
 )
 from gguf_widgets.core.fit_measured import Measured, measure
-from gguf_widgets.core.images import Image, cannot_see
 from gguf_widgets.core.state_identity import ModelFiles
 from gguf_widgets.core.types import (
-    ImagePart,
     LoadSettings,
-    Message,
     ModelInfo,
-    SamplingSettings,
 )
 from gguf_widgets.core.worker import protocol
-from gguf_widgets.core.worker.protocol import Prompt
+from gguf_widgets.core.worker.prompts import Prompts
 from gguf_widgets.core.worker.spec import WorkerSpec, printable
 
 __all__ = ["LoadedModel", "changed_settings", "embeddings", "load"]
-
-# A client that sends a new template with every request must not fill the memory.
-_MAX_TEMPLATES = 16
 
 
 @dataclass
@@ -63,6 +50,8 @@ class LoadedModel:
         What the person should know.
     memory : Measured or None
         What the loading took.
+    prompts : Prompts
+        Makes what is sent from what is asked.
     """
 
     engine: Engine
@@ -70,44 +59,10 @@ class LoadedModel:
     files: ModelFiles
     notes: tuple[str, ...] = ()
     memory: Measured | None = None
-    _templates: dict[str | None, ChatTemplate] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    prompts: Prompts = field(init=False)
 
-    def prompt_tokens(self, prompt: Prompt) -> PromptTokens:
-        """Return the tokens a prompt becomes, and the images among them.
-
-        Raises
-        ------
-        InvalidValueError
-            For an empty text.
-        UnsupportedByModelError, ImageError
-            For an image, where there is no projector, or one that cannot be read.
-        ChatTemplateError
-            If the chat template fails.
-        """
-        if prompt.tokens is not None:
-            return PromptTokens(prompt.tokens)
-        return self.render(prompt)[1]
-
-    def render(self, prompt: Prompt) -> tuple[str, PromptTokens]:
-        """Return the text a prompt becomes, and its tokens."""
-        if prompt.tokens is not None:
-            return self.detokenize(prompt.tokens), PromptTokens(prompt.tokens)
-        if prompt.text is not None:
-            tokens = self.engine.tokenize(prompt.text, add_special=True, parse_special=True)
-            return prompt.text, PromptTokens(tokens)
-        if not prompt.messages:
-            raise InvalidValueError("The conversation is empty: there is nothing to answer.")
-        template = self._template(prompt.chat_template)
-        if prompt.has_images:
-            if self.engine.backend.vision is None:
-                raise cannot_see()
-            seen = template.render_with_images(_opened(prompt.messages))
-            text = "".join(part.text if isinstance(part, PromptPart) else MARK for part in seen)
-            return text, self.engine.tokenize_with_images(seen)
-        parts = template.render_parts(prompt.messages)
-        text = "".join(part.text for part in parts)
-        return text, PromptTokens(self.engine.tokenize_prompt(parts))
+    def __post_init__(self) -> None:
+        self.prompts = Prompts(self.engine)
 
     def embed_tokens(self, message: protocol.Embed) -> list[list[int]]:
         """Return the tokens of texts that are to be embedded; see `EmbeddingQueue.tokenize`."""
@@ -118,65 +73,9 @@ class LoadedModel:
             )
         return self.engine.embedding.tokenize(message.texts, message.first_index)
 
-    def sampling_for(self, prompt: Prompt, sampling: SamplingSettings) -> SamplingSettings:
-        """Return the sampling settings, with the stop strings that the chat template needs."""
-        if prompt.messages is None:
-            return sampling
-        extra = self._template(prompt.chat_template).stop
-        return sampling.replace(stop=(*sampling.stop, *extra)) if extra else sampling
-
-    def template_note(self) -> str | None:
-        """Try the model's own template; say what is wrong with it, or None."""
-        template = self._template(None)
-        try:
-            template.check()
-        except ChatTemplateError as error:
-            return error.message
-        return template.note
-
-    def close_templates(self) -> None:
-        """End the templates' processes."""
-        with self._lock:
-            for template in self._templates.values():
-                template.close()
-
     def detokenize(self, tokens: list[int]) -> str:
         """Return the text of tokens, control tokens written out."""
         return self.engine.detokenize(tokens, special=True)
-
-    def _template(self, override: str | None) -> ChatTemplate:
-        source = override if override is not None else self.engine.backend.chat_template
-        with self._lock:
-            template = self._templates.get(source)
-            if template is None:
-                vocabulary = self.engine.backend.vocabulary
-                template = ChatTemplate(
-                    source,
-                    vocabulary.bos_text,
-                    vocabulary.eos_text,
-                    control_texts=vocabulary.control_texts,
-                )
-                if len(self._templates) >= _MAX_TEMPLATES:
-                    # Not closed here: it may be at work. Its process ends when nobody holds it.
-                    self._templates.pop(next(iter(self._templates)))
-                self._templates[source] = template
-        return template
-
-
-def _opened(messages: list[Message]) -> list[dict[str, Any]]:
-    """Return messages whose contents are texts and images; each image is judged, again."""
-    return [
-        {
-            "role": message["role"],
-            "content": [
-                Image(part.data) if isinstance(part, ImagePart) else part.text
-                for part in message["parts"]
-            ]
-            if "parts" in message
-            else message["content"],
-        }
-        for message in messages
-    ]
 
 
 def embeddings(
@@ -273,9 +172,7 @@ def load(spec: WorkerSpec, on_progress: Callable[[float, str], bool]) -> LoadedM
     model = LoadedModel(engine=engine, info=info, files=files, notes=tuple(notes), memory=memory)
     if spec.backend != "scripted" and backend.can_write:  # the demo's template is the built-in one
         on_progress(1.0, "Trying the chat template")
-        note = model.template_note()
-        if note is not None:
-            model.notes = (*model.notes, note)
+        model.notes = (*model.notes, *model.prompts.template_notes())
     return model
 
 

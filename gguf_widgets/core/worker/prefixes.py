@@ -260,7 +260,7 @@ class PrefixRequests:
             return prompt.tokens
         if prompt.text is not None:
             return text_prefix(
-                lambda text: self._model.prompt_tokens(protocol.Prompt(text=text)).tokens,
+                lambda text: self._model.prompts.make(protocol.Prompt(text=text)).tokens,
                 prompt.text,
             )
         if not prompt.messages:
@@ -271,7 +271,7 @@ class PrefixRequests:
             )
 
         def rendered(messages: list[Message]) -> list[int]:
-            return self._model.prompt_tokens(
+            return self._model.prompts.make(
                 protocol.Prompt(messages=messages, chat_template=prompt.chat_template)
             ).tokens
 

@@ -15,8 +15,9 @@ A conversation::
     Generate                  ->
                               <-    (PrefillProgress | ImageProgress)*  TextDelta*
                                     then one Finished | Failed
-    Tokenize/Detokenize/Render/GetStats ->
-                              <-    one of Tokens | Text | Rendered | Stats | Failed
+    Tokenize/Detokenize/Render/ShowPrompt/GetTemplateFacts/GetStats ->
+                              <-    one of Tokens | Text | Rendered | PromptShown | Facts | Stats
+                                    | Failed
     Embed                     ->
                               <-    Embeddings | Failed
     SavePrefix/RestorePrefix  ->
@@ -45,24 +46,25 @@ import secrets
 
 import msgspec
 
-from gguf_widgets.core.errors import InvalidValueError, ProtocolError, WireError
+from gguf_widgets.core.errors import ProtocolError, WireError
 from gguf_widgets.core.fit_measured import Measured
 from gguf_widgets.core.state_file import PrefixInfo
 from gguf_widgets.core.types import (
     EngineStats,
     Failed,
     Finished,
-    ImagePart,
     ImageProgress,
     LoadSettings,
-    Message,
     ModelInfo,
     Pooling,
     PrefillProgress,
     Priority,
+    PromptToken,
     SamplingSettings,
+    TemplateFacts,
     TextDelta,
 )
+from gguf_widgets.core.worker.prompt import Prompt
 
 __all__ = [
     "MAX_EMBED_TEXTS",
@@ -74,8 +76,10 @@ __all__ = [
     "Detokenize",
     "Embed",
     "Embeddings",
+    "Facts",
     "Generate",
     "GetStats",
+    "GetTemplateFacts",
     "Goodbye",
     "Hello",
     "Leave",
@@ -85,6 +89,7 @@ __all__ = [
     "Pong",
     "Prefix",
     "Prompt",
+    "PromptShown",
     "Ready",
     "Refused",
     "Render",
@@ -92,6 +97,7 @@ __all__ = [
     "RestorePrefix",
     "SavePrefix",
     "ServerMessage",
+    "ShowPrompt",
     "Stats",
     "Status",
     "Stop",
@@ -105,7 +111,7 @@ __all__ = [
 ]
 
 # Raise this when the meaning of any message below changes.
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 # The vectors of so many texts fit into one message also if each has 16,384 numbers.
 MAX_EMBED_TEXTS = 256
@@ -135,37 +141,6 @@ class Hello(_Message, frozen=True, kw_only=True, tag=True):
     peek: bool = False
 
 
-class Prompt(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be continued: exactly one of raw text, tokens or a conversation.
-
-    `chat_template` replaces the model's own template for `messages` ("chatml" is the built-in one).
-    The images in them are the bytes of their files; the worker decodes them.
-    """
-
-    text: str | None = None
-    tokens: list[int] | None = None
-    messages: list[Message] | None = None
-    chat_template: str | None = None
-
-    @property
-    def has_images(self) -> bool:
-        """Whether any message has images."""
-        return any(
-            isinstance(part, ImagePart)
-            for message in self.messages or ()
-            for part in message.get("parts", ())
-        )
-
-    def check(self) -> None:
-        """Raise `InvalidValueError` unless exactly one of the three is given."""
-        given = [part for part in (self.text, self.tokens, self.messages) if part is not None]
-        if len(given) != 1:
-            raise InvalidValueError(
-                "A prompt is one of text, tokens or messages; "
-                f"{len(given) or 'none'} of them were given."
-            )
-
-
 class Generate(_Message, frozen=True, kw_only=True, tag=True):
     """Continue a prompt; without `pieces` only the end is answered, not what comes on the way."""
 
@@ -193,10 +168,28 @@ class Detokenize(_Message, frozen=True, kw_only=True, tag=True):
 
 
 class Render(_Message, frozen=True, kw_only=True, tag=True):
-    """Turn a prompt into the text the model is given, and count its tokens."""
+    """Turn a prompt into the text the model is given, and count its tokens.
+
+    Without `with_text` they are only counted.
+    """
 
     request_id: str
     prompt: Prompt
+    with_text: bool = True
+
+
+class ShowPrompt(_Message, frozen=True, kw_only=True, tag=True):
+    """Turn a prompt into the tokens the model is given."""
+
+    request_id: str
+    prompt: Prompt
+
+
+class GetTemplateFacts(_Message, frozen=True, kw_only=True, tag=True):
+    """Ask what a chat template can do; None is the model's own."""
+
+    request_id: str
+    chat_template: str | None = None
 
 
 class Embed(_Message, frozen=True, kw_only=True, tag=True):
@@ -265,6 +258,8 @@ ClientMessage = (
     | Tokenize
     | Detokenize
     | Render
+    | ShowPrompt
+    | GetTemplateFacts
     | Embed
     | SavePrefix
     | RestorePrefix
@@ -343,6 +338,20 @@ class Rendered(_Message, frozen=True, kw_only=True, tag=True):
     request_id: str
     text: str
     num_tokens: int
+
+
+class PromptShown(_Message, frozen=True, kw_only=True, tag=True):
+    """The answer to ShowPrompt."""
+
+    request_id: str
+    tokens: list[PromptToken]
+
+
+class Facts(_Message, frozen=True, kw_only=True, tag=True):
+    """The answer to GetTemplateFacts."""
+
+    request_id: str
+    facts: TemplateFacts
 
 
 class Embeddings(_Message, frozen=True, kw_only=True, tag=True):
@@ -433,6 +442,8 @@ ServerMessage = (
     | Tokens
     | Text
     | Rendered
+    | PromptShown
+    | Facts
     | Prefix
     | Embeddings
     | Stats
@@ -441,7 +452,18 @@ ServerMessage = (
     | Goodbye
 )
 
-TERMINAL = (Finished, Failed, Tokens, Text, Rendered, Embeddings, Prefix, Stats)
+TERMINAL = (
+    Finished,
+    Failed,
+    Tokens,
+    Text,
+    Rendered,
+    PromptShown,
+    Facts,
+    Embeddings,
+    Prefix,
+    Stats,
+)
 
 # --- the handshake -----------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ from gguf_widgets.core.worker.constraint import grammar_for
 from gguf_widgets.core.worker.engine_thread import EngineThread
 from gguf_widgets.core.worker.loading import LoadedModel, embeddings
 from gguf_widgets.core.worker.prefixes import PrefixRequests, Save
+from gguf_widgets.core.worker.prompts import check_can_be_shown
 
 __all__ = ["Requests"]
 
@@ -59,6 +60,7 @@ class _Open:
 
     __slots__ = (
         "aborted",
+        "begin",
         "client_id",
         "connection",
         "in_engine",
@@ -76,6 +78,7 @@ class _Open:
         self.in_engine = False
         self.aborted = False
         self.pieces = True
+        self.begin: tuple[str, list[int]] = "", []
         self.seed = seed
 
 
@@ -113,21 +116,25 @@ class Requests:
         def prepare() -> GenerateRequest:
             prompt.check()
             sampling.check()
-            tokens, images = self._model.prompt_tokens(prompt)
+            made = self._model.prompts.make(prompt)
             return GenerateRequest(
                 request_id=message.request_id,
                 client_id=connection.client_id or "",
-                prompt_tokens=tokens,
-                images=images,
-                sampling=self._model.sampling_for(prompt, sampling),
+                prompt_tokens=made.tokens,
+                images=made.images,
+                sampling=self._model.prompts.sampling_for(prompt, sampling),
                 priority=message.priority,
                 grammar=grammar_for(sampling),
+                begin=made.begin,
+                num_begin_tokens=made.num_begin_tokens,
+                constrain_begin=prompt.constrain_begin,
             )
 
         self._start(connection, message.request_id, prepare, self._to_engine, seed=sampling.seed)
         request = self._open.get(message.request_id)
         if request is not None:
             request.pieces = message.pieces
+            request.begin = prompt.begin_text, prompt.begin_tokens
 
     def tokenize(self, connection: ClientConnection, message: protocol.Tokenize) -> None:
         """Answer with tokens."""
@@ -154,10 +161,34 @@ class Requests:
 
         def work() -> protocol.Rendered:
             message.prompt.check()
-            text, (tokens, _) = self._model.render(message.prompt)
+            made = self._model.prompts.make(message.prompt)
+            text = made.text if message.with_text else ""
+            if text:
+                check_can_be_shown(made, by_tokens=False)
             return protocol.Rendered(
-                request_id=message.request_id, text=text, num_tokens=len(tokens)
+                request_id=message.request_id, text=text, num_tokens=len(made.tokens)
             )
+
+        self._start(connection, message.request_id, work, self._answer)
+
+    def show_prompt(self, connection: ClientConnection, message: protocol.ShowPrompt) -> None:
+        """Answer with the tokens a prompt becomes, and what each of them says."""
+
+        def work() -> protocol.PromptShown:
+            message.prompt.check()
+            tokens = self._model.prompts.show(message.prompt)
+            return protocol.PromptShown(request_id=message.request_id, tokens=tokens)
+
+        self._start(connection, message.request_id, work, self._answer)
+
+    def template_facts(
+        self, connection: ClientConnection, message: protocol.GetTemplateFacts
+    ) -> None:
+        """Answer with what a chat template can do."""
+
+        def work() -> protocol.Facts:
+            facts = self._model.prompts.facts(message.chat_template)
+            return protocol.Facts(request_id=message.request_id, facts=facts)
 
         self._start(connection, message.request_id, work, self._answer)
 
@@ -251,7 +282,7 @@ class Requests:
         elif not request.aborted:
             # Still being prepared: answer now, and let what is prepared be thrown away.
             request.aborted = True
-            self.deliver([_aborted_early(request_id, request.seed)])
+            self.deliver(self._aborted_early(request_id, request))
 
     # --- what happens to them ---
 
@@ -287,7 +318,7 @@ class Requests:
         """Wait for the preparing threads, so that none of them uses an engine that is closed."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._prefixes.close()
-        self._model.close_templates()
+        self._model.prompts.close()
 
     # --- inside ---
 
@@ -369,19 +400,20 @@ class Requests:
             _log.error("request %s failed", request_id, exc_info=error)
         self.deliver([Failed(request_id=request_id, error=to_wire(error))])
 
+    def _aborted_early(self, request_id: str, request: _Open) -> list[GenerationEvent]:
+        """Return the end of a request that was stopped before the engine had it."""
+        text = self._model.prompts.begin_text(*request.begin)
+        reply = Reply(
+            text=text,
+            finish_reason=FinishReason.ABORTED,
+            usage=Usage(num_prompt_tokens=0),
+            timings=Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0, ttft_s=None, total_s=0.0),
+            seed=request.seed or 0,
+        )
+        begun = TextDelta(request_id=request_id, text=text, num_completion_tokens=0)
+        return [*([begun] if text else []), Finished(request_id=request_id, reply=reply)]
+
     def _answer(self, request_id: str, message: Any) -> None:
         request = self._remove(request_id)
         if request is not None:
             request.connection.send(message)
-
-
-def _aborted_early(request_id: str, seed: int | None) -> Finished:
-    """Return the end of a request that was stopped before the engine had it."""
-    reply = Reply(
-        text="",
-        finish_reason=FinishReason.ABORTED,
-        usage=Usage(num_prompt_tokens=0),
-        timings=Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0, ttft_s=None, total_s=0.0),
-        seed=seed or 0,
-    )
-    return Finished(request_id=request_id, reply=reply)

@@ -415,6 +415,10 @@ class Server:
                 requests.detokenize(connection, message)
             case protocol.Render():
                 requests.render(connection, message)
+            case protocol.ShowPrompt():
+                requests.show_prompt(connection, message)
+            case protocol.GetTemplateFacts():
+                requests.template_facts(connection, message)
             case protocol.Embed():
                 requests.embed(connection, message)
             case protocol.SavePrefix():

@@ -11,6 +11,7 @@ import pytest
 from support.tiny_model import write_tiny_model
 
 from gguf_widgets.core.engine.engine import Engine
+from gguf_widgets.core.engine.llama.sampling import likeliest, log_probabilities
 from gguf_widgets.core.engine.open import open_backend
 from gguf_widgets.core.types import (
     Failed,
@@ -261,3 +262,22 @@ def test_whatever_a_sampler_does_to_the_candidates_the_next_token_has_all_of_the
             for one in ({"ignore_eos": True}, {"min_tokens": 100})
         )
         assert ours.text == theirs.text
+
+
+@pytest.mark.parametrize("n_vocab", [3, 260, 1536, 32_003, 151_936])
+def test_the_likeliest_tokens_are_found_in_vocabularies_of_any_size(n_vocab):
+    rng = np.random.default_rng(n_vocab)
+    for logits in (
+        rng.normal(0, 3, n_vocab).astype(np.float32),
+        rng.integers(-3, 4, n_vocab).astype(np.float32),  # many equal ones
+        np.where(np.arange(n_vocab) % 10, -np.inf, 1).astype(np.float32),
+        np.linspace(-5, 5, n_vocab, dtype=np.float32),
+    ):
+        order = np.lexsort((np.arange(n_vocab), -logits))
+        for count in (1, 5, 100):
+            assert likeliest(logits, count) == order[:count].tolist()
+        logprob, top = log_probabilities(logits, int(order[0]), 5)
+        wide = logits.astype(np.float64)
+        total = np.log(np.exp(wide - wide.max()).sum()) + wide.max()
+        assert logprob == pytest.approx(wide.max() - total, abs=2e-6)
+        assert top == [(t, pytest.approx(wide[t] - total, abs=2e-6)) for t in order[:5].tolist()]

@@ -18,10 +18,13 @@ from gguf_widgets.core.types import (
     LoadSettings,
     Message,
     PrefillProgress,
+    PromptToken,
     Reply,
     SamplingSettings,
+    TemplateFacts,
     TextDelta,
     Timings,
+    ToolRequest,
     Usage,
 )
 from gguf_widgets.core.worker import framing, protocol
@@ -38,6 +41,25 @@ CLIENT_MESSAGES = [
     protocol.Tokenize(request_id="c1-2", text="x"),
     protocol.Detokenize(request_id="c1-3", tokens=[1, 2]),
     protocol.Render(request_id="c1-4", prompt=Prompt(text="")),
+    protocol.ShowPrompt(
+        request_id="c1-6",
+        prompt=Prompt(
+            messages=[
+                Message(
+                    role="assistant",
+                    content="",
+                    tool_calls=[ToolRequest(id="1", name="f", arguments={"a": [1, None]})],
+                    reasoning_content="so",
+                ),
+                Message(role="tool", content="x", tool_call_id="1", name="f"),
+            ],
+            tools=[{"type": "function", "function": {"name": "f"}}],
+            variables={"enable_thinking": False},
+            begin_tokens=[1, 2],
+            constrain_begin=False,
+        ),
+    ),
+    protocol.GetTemplateFacts(request_id="c1-7", chat_template="{{ 1 }}"),
     protocol.GetStats(request_id="c1-5"),
     protocol.Abort(request_id="c1-1"),
     protocol.Ping(nonce=7),
@@ -71,6 +93,13 @@ SERVER_MESSAGES = [
     protocol.Tokens(request_id="c1-2", tokens=[]),
     protocol.Text(request_id="c1-3", text=""),
     protocol.Rendered(request_id="c1-4", text="t", num_tokens=1),
+    protocol.PromptShown(
+        request_id="c1-6", tokens=[PromptToken(7, "<s>", True), PromptToken(-1, "[image 1]")]
+    ),
+    protocol.Facts(
+        request_id="c1-7",
+        facts=TemplateFacts(native_tools=True, thinking_levels=("low", "high"), notes=("a",)),
+    ),
     protocol.Stats(
         request_id="c1-5",
         engine=EngineStats(num_running=1, num_waiting=0, num_cells_used=2, num_cells=3),
@@ -148,6 +177,13 @@ def test_a_request_over_the_limit_is_refused_where_it_is_sent() -> None:
     text = "x" * (framing.MAX_MESSAGE_BYTES + 1)
     with pytest.raises(InvalidValueError, match="at most 33,554,432"):
         framing.encode(protocol.Tokenize(request_id="c1-1", text=text))
+
+
+def test_a_prompt_begins_in_one_way_and_has_tools_only_with_messages() -> None:
+    with pytest.raises(InvalidValueError, match="both were given"):
+        Prompt(text="a", begin_text="b", begin_tokens=[1]).check()
+    with pytest.raises(InvalidValueError, match="this prompt is no conversation"):
+        Prompt(tokens=[1], variables={"x": 1}).check()
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,12 @@ from gguf_widgets.core.engine.llama.adapters import Adapters
 from gguf_widgets.core.engine.llama.embedding import LlamaEmbedder, is_made_for_embedding
 from gguf_widgets.core.engine.llama.library import log, start, strlen_callback
 from gguf_widgets.core.engine.llama.native_batch import NativeBatch
-from gguf_widgets.core.engine.llama.sampling import LlamaSampler, Samplers, log_probabilities
+from gguf_widgets.core.engine.llama.sampling import (
+    LlamaSampler,
+    Samplers,
+    log_probabilities,
+    logits_view,
+)
 from gguf_widgets.core.engine.llama.state import describe_format, read_state, write_state
 from gguf_widgets.core.engine.llama.vision import LlamaVision
 from gguf_widgets.core.engine.llama.vocabulary import LlamaVocabulary
@@ -92,8 +97,8 @@ class LlamaBackend:
         self.tokenize = self._vocabulary.tokenize
         self.detokenize = self._vocabulary.detokenize
         self.token_to_piece = self._vocabulary.piece
-        template = lib.llama_model_chat_template(self._model, None)
-        self.chat_template = template.decode("utf-8", "replace") if template else None
+        self.chat_template = _template_of(self._model, None)
+        self.tool_template = _template_of(self._model, b"tool_use")
         if not is_made_for_embedding(self._model):
             self._context = loading.make_context(self._model, settings)
         self.can_write = self._context is not None
@@ -182,8 +187,7 @@ class LlamaBackend:
     def logprobs(self, row: int, token: int, num_top: int) -> tuple[float, list[tuple[int, float]]]:
         """See `Backend.logprobs`."""
         logits = lib.llama_get_logits_ith(self._context, row)
-        view = np.ctypeslib.as_array(logits, (self.vocabulary.n_vocab,))
-        return log_probabilities(view, token, num_top)
+        return log_probabilities(logits_view(logits, self.vocabulary.n_vocab), token, num_top)
 
     def interrupt(self) -> None:
         """See `Backend.interrupt`."""
@@ -261,3 +265,13 @@ class LlamaBackend:
         if self._model is not None:
             lib.llama_model_free(self._model)
             self._model = None
+
+
+def _template_of(model: Any, name: bytes | None) -> str | None:
+    """Return a chat template of the model's file.
+
+    For some files without one, llama.cpp answers with a mere name of its own.
+    """
+    template = lib.llama_model_chat_template(model, name)
+    text = template.decode("utf-8", "replace") if template else ""
+    return text if "{" in text else None

@@ -1,7 +1,7 @@
 """Text to tokens and back, through llama.cpp's vocabulary.
 
-Promises: any thread may call `tokenize`, `detokenize` and `piece`. Leaves to others: whole prompts
-(`engine.prompt`), characters out of pieces (`engine.detokenizer`).
+Promises: any thread may call `tokenize`, `detokenize`, `piece` and `cut`. Leaves to others: whole
+prompts (`engine.prompt`), characters out of pieces (`engine.detokenizer`).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class LlamaVocabulary:
         self.facts = _read(self.handle)
         self.suppressed = _suppressed(self.handle)
         self._pieces: list[bytes | None] = [None] * self.facts.n_vocab
+        self._by_piece: dict[bytes, int] = {}
 
     def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
         """See `Backend.tokenize`; with `add_special`, what the model wants around a text is added.
@@ -77,6 +78,32 @@ class LlamaVocabulary:
         if piece is None:
             piece = self._pieces[token] = _piece(self.handle, token, special=False)
         return piece
+
+    def cut(self, data: bytes) -> list[int] | None:
+        """Cut bytes into tokens whose own bytes, joined, are exactly these; None if none are.
+
+        Other than `tokenize`, which may put a blank in front or write a character otherwise. The
+        bytes may be parts of characters.
+        """
+        try:
+            tokens = self.tokenize(data.decode(), parse_special=False)
+        except UnicodeDecodeError:
+            tokens = []
+        if b"".join(map(self.piece, tokens)) == data and all(map(self.piece, tokens)):
+            return tokens
+        if not self._by_piece:  # takes a tenth of a second, and is seldom needed
+            pieces = {self.piece(token): token for token in range(self.facts.n_vocab)}
+            self._by_piece = {piece: token for piece, token in pieces.items() if piece}
+        longest = max(map(len, self._by_piece))
+        found, place = [], 0
+        while place < len(data):
+            ends = range(min(len(data), place + longest), place, -1)
+            end = next((end for end in ends if data[place:end] in self._by_piece), None)
+            if end is None:
+                return None
+            found.append(self._by_piece[data[place:end]])
+            place = end
+        return found
 
 
 def _piece(vocab: Any, token: int, *, special: bool) -> bytes:
