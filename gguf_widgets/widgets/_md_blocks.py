@@ -7,7 +7,8 @@ cut. Leaves to others: splitting a growing text (`markdown`).
 
 Choices: links and images are inert (the address is in the title, or beside the image's words);
 HTML in the text is shown as text; a line end is a line end; headings begin at the third level,
-below those of the page; a list of more than `LIST_PART` items comes as several lists.
+below those of the page; a list of more than `LIST_PART` items comes as several lists; a long table,
+long code and long plain text come in parts, which are one block on the page (see `markdown`).
 """
 
 from __future__ import annotations
@@ -22,10 +23,20 @@ from markdown_it.rules_core import StateCore, inline, text_join
 from markdown_it.token import Token
 
 from gguf_widgets.widgets._md_clean import clean
-from gguf_widgets.widgets._md_code import CodeBlock, language_of
+from gguf_widgets.widgets._md_code import CodeBlock, code_parts, language_of, part_end
+from gguf_widgets.widgets._md_formula_marks import find_formulas
 from gguf_widgets.widgets._md_inert import inert
 
-__all__ = ["Block", "Budget", "format_limit", "parse", "plain_html", "render"]
+__all__ = [
+    "Block",
+    "Budget",
+    "PlainText",
+    "format_limit",
+    "open_fence",
+    "parse",
+    "plain_parts",
+    "render",
+]
 
 # Where formatting ends and plain text begins, for one text. Measured: within them a text made to be
 # slow needs about a second.
@@ -39,7 +50,12 @@ MAX_MARKS = 20_000
 # For one block: a short table can demand many empty cells.
 MAX_TOKENS = 20_000
 
+# For the formulas of one text, in characters: drawing one costs about 10 microseconds for each.
+MAX_FORMULA_CHARS = 60_000
+
 LIST_PART = 20
+TABLE_PART = 25
+_MAX_COLUMNS = 100  # a wider table comes in one part
 
 _MAX_BLOCK_NESTING = 40
 _MAX_INLINE_NESTING = 10
@@ -53,23 +69,42 @@ _TOO_MANY = "Shown as plain text, because it has too many marks to be formatted.
 
 
 class Block(NamedTuple):
-    """One top-level block: its tokens, its source, and the lines it takes (end excluded)."""
+    """One top-level block, or a part of a list or a table.
+
+    Parameters
+    ----------
+    tokens : list of Token
+    source : str
+    start, end : int
+        The lines it takes, `end` excluded.
+    context : str, default ""
+        What must stand before it for it to be understood: the head of the table that it goes on.
+    """
 
     tokens: list[Token]
     source: str
     start: int
     end: int
+    context: str = ""
 
 
 class Budget:
     """What formatting may still cost in one text; blocks are charged in order."""
 
-    def __init__(self, marks: int | None = None) -> None:
+    def __init__(self, marks: int | None = None, formula_chars: int | None = None) -> None:
         self.marks = MAX_MARKS if marks is None else marks
+        self.formula_chars = MAX_FORMULA_CHARS if formula_chars is None else formula_chars
 
     def copy(self) -> Budget:
         """Return one that can be charged without changing this one."""
-        return Budget(self.marks)
+        return Budget(self.marks, self.formula_chars)
+
+    def may_draw(self, num_chars: int) -> bool:
+        """Charge a formula of so many characters; return whether there was enough for it."""
+        if num_chars > self.formula_chars:
+            return False
+        self.formula_chars -= num_chars
+        return True
 
 
 def format_limit(text: str, chars_before: int = 0, lines_before: int = 0) -> int:
@@ -90,12 +125,56 @@ def format_limit(text: str, chars_before: int = 0, lines_before: int = 0) -> int
     return end
 
 
-def parse(text: str) -> list[Block]:
-    """Split `text` into its top-level blocks, and long lists into parts."""
+def parse(text: str, context: str = "") -> list[Block]:
+    """Split `text` into its top-level blocks, and long lists and tables into parts.
+
+    Parameters
+    ----------
+    text : str
+    context : str, default ""
+        Lines before it (a block's `context`); the lines of the blocks are counted after them.
+    """
     blocks: list[Block] = []
-    for block in _parse(text):
-        blocks += _parts(block) if block.tokens[0].type in _LISTS else [block]
+    before = context.count("\n")
+    for block in _parse(context + text):
+        moved = block._replace(start=max(0, block.start - before), end=block.end - before)
+        if context and not blocks:
+            if moved.end > 0:  # else there is nothing of this table any more
+                blocks += _table_parts(moved._replace(context=context))
+            context = ""
+        elif block.tokens[0].type in _LISTS:
+            blocks += _parts(moved)
+        elif block.tokens[0].type == "table_open":
+            blocks += _table_parts(moved)
+        else:
+            blocks.append(moved)
     return blocks
+
+
+def _table_parts(block: Block) -> list[Block]:
+    """Split a table after every `TABLE_PART` rows, each part parsed below the table's head."""
+    lines = block.source.split("\n")
+    head = "\n".join(lines[:2]) + "\n"
+    rows = lines[2:]
+    if len(rows) <= TABLE_PART or sum(t.type == "th_open" for t in block.tokens) > _MAX_COLUMNS:
+        return [block]
+    start = block.start if block.context else block.start + 2
+    parts: list[Block] = []
+    for number in range(0, len(rows), TABLE_PART):
+        some = rows[number : number + TABLE_PART]
+        source = head + "\n".join(some)
+        (parsed,) = _parse(source)
+        is_first = number == 0
+        parts.append(
+            Block(
+                parsed.tokens,
+                source,
+                block.start if is_first else start + number,
+                min(block.end, start + number + len(some)),
+                block.context if is_first else head,
+            )
+        )
+    return parts
 
 
 def _parts(block: Block) -> list[Block]:
@@ -133,8 +212,8 @@ def _parse(text: str) -> list[Block]:
     return blocks
 
 
-def render(block: Block, budget: Budget, growing: CodeBlock | None = None) -> str:
-    """Return one block as sanitised HTML.
+def render(block: Block, budget: Budget, growing: CodeBlock | None = None) -> list[str]:
+    """Return one block as sanitised HTML, a long one in parts.
 
     Parameters
     ----------
@@ -142,31 +221,77 @@ def render(block: Block, budget: Budget, growing: CodeBlock | None = None) -> st
     budget : Budget
         Charged with what this block costs.
     growing : CodeBlock, optional
-        Renders the block if it is code without an end, at the price of colours that lag behind.
+        Holds the code if the block is code without an end: its colours may lag behind.
     """
     only = block.tokens[0]
-    if growing is not None and only.type == "fence" and not _is_closed(only, block.source):
-        return growing.html(only.content, language_of(only.info))
+    if only.type == "fence":
+        return growing.html() if growing else code_parts(only.content, language_of(only.info))
     if len(block.tokens) > MAX_TOKENS:
-        return plain_html(block.source)
+        return plain_parts(block.source)
     # What is nested deeper than the parser follows is missing from the tokens.
     if any(t.nesting == 1 and t.level + 1 >= _MAX_BLOCK_NESTING for t in block.tokens):
-        return plain_html(block.source, _TOO_DEEP)
+        return plain_parts(block.source, _TOO_DEEP)
     note = _charge(block.tokens, budget)
     if note is not None:
-        return plain_html(block.source, note)
-    state = StateCore("", _INLINE, {}, block.tokens)
+        return plain_parts(block.source, note)
+    tokens = _body(block.tokens) if block.context else block.tokens
+    state = StateCore("", _INLINE, {}, tokens)
     inline(state)
     text_join(state)
-    return clean(_INLINE.renderer.render(inert(block.tokens), _INLINE.options, {}))
+    new = inert(tokens, budget.may_draw)
+    if block.context:
+        new[0].content = '<div class="gw-table gw-more">'
+    return [clean(_INLINE.renderer.render(new, _INLINE.options, {}))]
 
 
-def plain_html(text: str, note: str = _TOO_LONG) -> str:
-    """Return text as it is, with a note that says why."""
-    return clean(
-        f'<div class="gw-plain"><p class="gw-note">{escape(note)}</p>'
-        f'<pre dir="auto">{escape(text, quote=False)}</pre></div>\n'
-    )
+def _body(tokens: list[Token]) -> list[Token]:
+    """Return a table's tokens without its head."""
+    begin = next(i for i, t in enumerate(tokens) if t.type == "thead_open")
+    end = next(i for i, t in enumerate(tokens) if t.type == "thead_close")
+    return [*tokens[:begin], *tokens[end + 1 :]]
+
+
+def open_fence(block: Block) -> Token | None:
+    """Return the token of a block that is code without an end."""
+    only = block.tokens[0]
+    return only if only.type == "fence" and not _is_closed(only, block.source) else None
+
+
+def plain_parts(text: str, note: str = _TOO_LONG) -> list[str]:
+    """Return text as it is, in parts, with a note that says why."""
+    plain = PlainText(note)
+    plain.add(text)
+    return plain.html()
+
+
+class PlainText:
+    """A text that is shown as it is and may grow, as HTML in parts; only the last one changes."""
+
+    def __init__(self, note: str = _TOO_LONG) -> None:
+        self._note = note
+        self._full: list[str] = []
+        self._open = ""
+
+    def add(self, text: str) -> None:
+        """Add text at the end."""
+        self._open += text
+        while (cut := part_end(self._open)) is not None:
+            self._full.append(self._html_of(self._open[:cut], len(self._full)))
+            self._open = self._open[cut:]
+
+    def html(self) -> list[str]:
+        """Return the sanitised parts."""
+        if self._full and not self._open:
+            return list(self._full)
+        return [*self._full, self._html_of(self._open, len(self._full))]
+
+    def _html_of(self, text: str, index: int) -> str:
+        head = f'<p class="gw-note">{escape(self._note)}</p>'
+        name = "gw-plain gw-more" if index else "gw-plain"
+        return clean(
+            f'<div class="{name}">{"" if index else head}'
+            f'<pre dir="auto"><span>{escape(text, quote=False)}</span></pre></div>'
+        )
 
 
 def _is_closed(fence: Token, source: str) -> bool:
@@ -193,6 +318,7 @@ def _charge(tokens: Sequence[Token], budget: Budget) -> str | None:
 def _parser(nesting: int) -> MarkdownIt:
     options: dict[str, Any] = {"html": False, "breaks": True, "maxNesting": nesting}
     parser = MarkdownIt("commonmark", options)
+    find_formulas(parser)
     return parser.enable(["table", "strikethrough"]).disable("reference")
 
 

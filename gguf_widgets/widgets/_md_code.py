@@ -1,8 +1,9 @@
 """Code in a model's text, with colours.
 
-Promises: the text of the code is never changed, whatever happens; a language that is not known,
-code beyond the limits below, and code whose colouring takes too long come without colours. Leaves
-to others: sanitising (`_md_clean`), the colours themselves (CSS classes ``hl-...``).
+Promises: the text of the code is never changed, whatever happens, but for characters that turn the
+direction of text, which are named instead; a language that is not known, code beyond the limits
+below, and code whose colouring takes too long come without colours. Leaves to others: sanitising
+(`_md_clean`), the colours themselves (CSS classes ``hl-...``).
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ from pygments.lexer import Lexer
 from pygments.lexers import get_lexer_by_name
 from pygments.token import _TokenType
 
-from gguf_widgets.widgets._md_clean import CODE_CLASS, clean
+from gguf_widgets.widgets._md_clean import CODE_CLASS, clean, code_text, mark_directions
 
-__all__ = ["CodeBlock", "code_html", "language_of"]
+__all__ = ["CodeBlock", "code_html", "code_parts", "join_code", "language_of", "part_end"]
 
-# Longer code is shown plain: colouring costs about a millisecond a kilobyte, and a few lexers much
-# more on code made to be slow.
-MAX_CHARS = 16_000
+# What comes after is shown plain: colouring costs about a millisecond a kilobyte, and a few lexers
+# much more on code made to be slow.
+MAX_CHARS = 32_000
 MAX_LINE_CHARS = 1_000
 _MAX_SECONDS = 0.25
+# A long text comes in parts of so much.
+PART_LINES = 40
+PART_CHARS = 6_000
 
 _LANGUAGE = re.compile(r"[A-Za-z0-9+#._-]{1,30}")
 
@@ -92,41 +96,135 @@ def language_of(info: str) -> str:
 
 def code_html(code: str, language: str) -> str:
     """Return a whole code block: ``div.gw-code[data-lang] > pre > code``."""
-    return _frame(_coloured(code, language) or escape(code, quote=False), language)
+    return join_code(code_parts(code, language))
+
+
+def code_parts(code: str, language: str) -> list[str]:
+    """Return a whole code block in parts, as `CodeBlock` gives it in the end."""
+    block = CodeBlock(language)
+    block.add(code)
+    return block.html(final=True)
+
+
+def join_code(parts: list[str]) -> str:
+    """Return the parts of a code block as one."""
+    rest = [part.removeprefix(_MORE) for part in parts[1:]]
+    return "".join([*(part.removesuffix(_END) for part in [parts[0], *rest]), _END])
 
 
 class CodeBlock:
-    """A code block that is still growing, rendered again and again at a bounded cost.
+    """A code block that grows, as HTML in parts, at a cost in proportion to what is new.
 
-    The colours of the newest lines may lag behind: the whole is coloured and sanitised anew only
-    when it has grown by a quarter, so that all this together costs about five times one rendering.
+    The parts are one block on the page (see `markdown`): of a long one, only the last changes while
+    it grows. The colours of the newest lines may lag behind: all is coloured anew only when it has
+    grown by a twelfth, so that all this together costs about thirteen times one colouring.
+
+    Parameters
+    ----------
+    language : str
+        As `language_of` gives it.
+
+    Attributes
+    ----------
+    language : str
+    num_chars : int
+        How much code there is.
     """
 
-    def __init__(self) -> None:
-        self._language = ""
-        self._code = ""
-        self._html = ""
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._texts: list[str] = []  # of the parts that are full
+        self._full: list[str] = []  # their HTML
+        self._firsts: list[int] = []  # the numbers of their first lines
+        self._open = ""  # the text of the last part
+        self._num_lines = 0  # before that
+        self.num_chars = 0
+        self._num_coloured = 0
+        self._colours: list[str] = []  # the HTML of the lines that have colours
+        self._last_line: str | None = None  # the HTML of the last one, where it has no line end
 
-    def html(self, code: str, language: str) -> str:
-        """Return the sanitised block for the code so far."""
-        old = self._code
-        begun = bool(old) and language == self._language and code.startswith(old)
-        if not begun or len(code) > 1.25 * len(old) + 400 or not self._html:
-            # Up to the last whole line: half a line is often coloured otherwise than the whole.
-            whole = code[: code.rfind("\n") + 1]
-            self._code, self._language = whole, language
-            self._html = clean(_coloured(whole, language) or escape(whole, quote=False))
-        rest = clean(escape(code[len(self._code) :], quote=False))
-        # The frame is ours, with a language of letters, digits and a few signs.
-        return _frame(self._html + rest, language)
+    def add(self, code: str) -> None:
+        """Add code at the end."""
+        self.num_chars += len(code)
+        self._open += code
+        while (cut := part_end(self._open)) is not None:
+            text, self._open = self._open[:cut], self._open[cut:]
+            self._firsts.append(self._num_lines)
+            self._full.append(self._html_of(text, len(self._full), self._num_lines))
+            self._texts.append(text)
+            self._num_lines += text.count("\n")
+
+    def text(self) -> str:
+        """Return the whole code."""
+        return "".join([*self._texts, self._open])
+
+    def html(self, more: str = "", *, final: bool = False) -> list[str]:
+        """Return the sanitised parts, and `more` at the end, which may be no code after all.
+
+        With `final`, every line has its colours.
+        """
+        if final or self.num_chars > 1.08 * self._num_coloured + 400:
+            self._colour(final=final)
+        if self._full and not self._open + more:
+            return list(self._full)
+        last_line = self._last_line if final and not more else None
+        last = self._html_of(self._open + more, len(self._full), self._num_lines, last_line)
+        return [*self._full, last]
+
+    def _colour(self, *, final: bool) -> None:
+        code = self.text()
+        self._num_coloured = len(code)
+        # Up to the last whole line: half a line is often coloured otherwise than the whole.
+        end = len(code) if final and len(code) <= MAX_CHARS else code.rfind("\n", 0, MAX_CHARS) + 1
+        html = _coloured(code[:end], self.language)
+        lines = clean(mark_directions(html)).split("\n") if html else []
+        self._last_line = lines.pop() if lines else None
+        if lines != self._colours:
+            self._colours = lines
+            self._full = [
+                self._html_of(text, index, self._firsts[index])
+                for index, text in enumerate(self._texts)
+            ]
+
+    def _html_of(self, text: str, index: int, first: int, last_line: str | None = None) -> str:
+        """Return the part with this index, which begins in line `first`, as far as it is coloured.
+
+        A part that begins inside a line has no colours: such a line is too long for them.
+        """
+        pieces = text.split("\n")
+        coloured = self._colours[first : first + len(pieces) - 1]
+        if last_line is not None and len(coloured) == len(pieces) - 1:
+            coloured = [*coloured, last_line]
+        rest = pieces[len(coloured) :]
+        shown = [*coloured, clean(code_text("\n".join(rest)))] if rest else coloured
+        inner = "\n".join(shown)
+        # The frame is ours, with a language of letters, digits and a few signs. `dir` is always
+        # left to right: code reads so in every language.
+        if index:
+            return f"{_MORE}{inner}{_END}"
+        head = f'<div class="{CODE_CLASS}" data-lang="{escape(self.language)}">'
+        return f'{head}<pre dir="ltr"><code>{inner}{_END}'
 
 
-def _frame(inner: str, language: str) -> str:
-    # `dir` is always left to right: code reads so in every language.
-    return (
-        f'<div class="{CODE_CLASS}" data-lang="{escape(language)}">'
-        f'<pre dir="ltr"><code>{inner}</code></pre></div>'
-    )
+_MORE = f'<div class="{CODE_CLASS} gw-more"><pre dir="ltr"><code>'
+_END = "</code></pre></div>"
+
+
+def part_end(text: str) -> int | None:
+    """Return where the first part of a long text ends, or None while it is not full.
+
+    It depends on the beginning of the text only, so that it stays when the text grows.
+    """
+    at = -1
+    for _ in range(PART_LINES):
+        at = text.find("\n", at + 1, PART_CHARS)
+        if at < 0:
+            break
+    else:
+        return at + 1
+    if len(text) < PART_CHARS:
+        return None
+    return text.rfind("\n", 0, PART_CHARS) + 1 or PART_CHARS
 
 
 @functools.lru_cache(maxsize=16)  # a list that grows after its code is rendered again and again
