@@ -11,6 +11,7 @@ key                value
 `PRESETS`          ``{name: {...}}``: the person's own presets
 `OPEN_TAB`         the dashboard's open tab
 `LAST_CONVERSATION`  the id of the conversation that was on screen
+`CHAT_SETTINGS`    the settings of a new conversation that has no message yet
 =================  =============================================================================
 """
 
@@ -25,12 +26,13 @@ from typing import Any
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.store.store import Store, default_store
 
-__all__ = ["LAST_CONVERSATION", "LAST_MODEL", "OPEN_TAB", "PRESETS", "Preferences"]
+__all__ = ["CHAT_SETTINGS", "LAST_CONVERSATION", "LAST_MODEL", "OPEN_TAB", "PRESETS", "Preferences"]
 
 LAST_MODEL = "last_model"
 PRESETS = "presets"
 OPEN_TAB = "open_tab"
 LAST_CONVERSATION = "last_conversation"
+CHAT_SETTINGS = "chat_settings"
 
 _log = logging.getLogger(__name__)
 

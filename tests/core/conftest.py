@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from gguf_widgets.core import config
-from gguf_widgets.core.chat import ChatInterface
+from gguf_widgets.core.chat.interface import ChatInterface
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.store.store import Store
 

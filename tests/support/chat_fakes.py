@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import queue
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from gguf_widgets.core.chat import ChatInterface
-from gguf_widgets.core.chat_types import ChatEvent, EventKind
+from gguf_widgets.core.chat.interface import ChatInterface
+from gguf_widgets.core.chat.types import ChatEvent, EventKind, MessageStatus
 from gguf_widgets.core.types import (
     FinishReason,
     LoadSettings,
@@ -20,6 +21,8 @@ from gguf_widgets.core.types import (
     Reply,
     TextDelta,
     Timings,
+    TokenChance,
+    TokenLogprob,
     Usage,
 )
 
@@ -27,15 +30,25 @@ WAIT_S = 60.0
 
 
 class FakeStream:
-    """An answer whose pieces the test puts in; an exception among them is raised."""
+    """An answer whose pieces the test puts in; an exception among them is raised.
 
-    def __init__(self, messages: list[Any], sampling: dict[str, Any]) -> None:
-        self.messages, self.sampling = messages, sampling
+    Each piece is one token, whose number is `token_of` its text. What it was told to begin with
+    comes before the first piece, as in the real thing.
+    """
+
+    def __init__(self, messages: list[Any], sampling: dict[str, Any], begin: str = "") -> None:
+        self.messages, self.sampling, self.begin = messages, sampling, begin
         self.pieces: queue.Queue[str | Exception | None] = queue.Queue()
         self.progress: PrefillProgress | None = None
         self.reply: Reply | None = None
         self.stopped = threading.Event()
         self.closed = False
+
+    @property
+    def _begin(self) -> str:
+        """What the answer was told to begin with; a token is its character's number here."""
+        begin = self.sampling.get("begin_with") or ""
+        return begin if isinstance(begin, str) else "".join(map(chr, begin))
 
     def say(self, *pieces: str | Exception | None) -> None:
         for piece in pieces:
@@ -53,21 +66,50 @@ class FakeStream:
 
     def __iter__(self) -> Iterator[TextDelta]:
         text: list[str] = []
+        tokens: list[TokenLogprob] = []
+        number = self.sampling.get("logprobs")
         while True:
             piece = self.pieces.get(timeout=WAIT_S)
             if isinstance(piece, Exception):
                 raise piece
             if piece is None:
                 break
+            told = piece if text else self.begin + piece
             text.append(piece)
-            yield TextDelta(request_id="r", text=piece, num_completion_tokens=len(text))
+            tokens.append(likely(piece, number or 0))
+            yield TextDelta(
+                request_id="r",
+                text=told,
+                num_completion_tokens=len(text),
+                logprobs=tokens[-1:] if number is not None else [],
+            )
+        if self.begin and not text:
+            yield TextDelta(request_id="r", text=self.begin, num_completion_tokens=0)
         self.reply = Reply(
-            text="".join(text),
+            text=self.begin + "".join(text),
             finish_reason=FinishReason.ABORTED if self.stopped.is_set() else FinishReason.STOP,
             usage=Usage(num_prompt_tokens=10 * len(self.messages), num_completion_tokens=len(text)),
             timings=Timings(queue_s=0, prefill_s=0.1, decode_s=0.2, ttft_s=0.1, total_s=0.3),
             seed=7,
+            logprobs=tokens if number is not None else None,
         )
+
+
+_TEXTS: dict[int, str] = {}
+
+
+def token_of(text: str) -> int:
+    """Return the number that this text has as a token."""
+    number = zlib.crc32(text.encode("utf-8", "replace"))
+    _TEXTS[number] = text
+    return number
+
+
+def likely(text: str, number: int) -> TokenLogprob:
+    """Return a token as it is recorded, with alternatives to it."""
+    others = [f"{text.rstrip()}{n}" for n in range(1, number)]
+    top = [TokenChance(token_of(other), other, -1.0 - n) for n, other in enumerate([text, *others])]
+    return TokenLogprob(token_of(text), text, -1.0, top[:number])
 
 
 class FakeModel:
@@ -95,8 +137,15 @@ class FakeModel:
         self.streams: list[FakeStream] = []
         self.begun = threading.Semaphore(0)
 
-    def stream(self, messages: list[Any], **sampling: Any) -> FakeStream:
-        stream = FakeStream(messages, sampling)
+    def detokenize(self, tokens: list[int]) -> str:
+        return "".join(_TEXTS[token] for token in tokens)
+
+    def stream(
+        self, messages: list[Any], begin_with: str | list[int] | None = None, **sampling: Any
+    ) -> FakeStream:
+        begin = begin_with if isinstance(begin_with, str) else self.detokenize(begin_with or [])
+        stream = FakeStream(messages, sampling, begin)
+        stream.begin_with = begin_with
         if self.script:
             stream.say(*self.script.pop(0), None)
         self.streams.append(stream)
@@ -132,7 +181,14 @@ class Watcher:
         return event
 
     def wait_end(self) -> ChatEvent:
-        return self.wait_for(lambda event: event.kind is EventKind.UPDATED)
+        """Wait for the first answer that has ended since this watches."""
+        return self.wait_for(
+            lambda event: (
+                event.kind is EventKind.UPDATED
+                and event.message is not None
+                and event.message.status is not MessageStatus.STREAMING
+            )
+        )
 
 
 def said(chat: ChatInterface) -> list[tuple[str, str, str]]:

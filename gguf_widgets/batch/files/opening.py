@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from gguf_widgets.batch.files.dialect import Dialect, find_dialect, named_by_first_line
-from gguf_widgets.batch.files.encoding import detect, known_encoding
 from gguf_widgets.batch.files.formats import (
     Format,
     format_of_name,
@@ -33,6 +32,7 @@ from gguf_widgets.batch.files.read_parquet import ParquetReader
 from gguf_widgets.batch.files.source import Source
 from gguf_widgets.batch.files.table import Options, Reader
 from gguf_widgets.core.errors import InvalidValueError, TableFileError
+from gguf_widgets.core.text_encoding import detect, known_encoding
 
 __all__ = ["open_reader", "text_encoding"]
 

@@ -15,7 +15,6 @@ import hashlib
 from collections.abc import Generator, Iterator
 from typing import Final, Literal
 
-from gguf_widgets.batch.files.encoding import known_encoding
 from gguf_widgets.batch.files.formats import Format
 from gguf_widgets.batch.files.json_items import decode_line, make_decoder
 from gguf_widgets.batch.files.kinds import Kind
@@ -24,6 +23,7 @@ from gguf_widgets.batch.files.openai_requests import OpenAiRequest, parse_reques
 from gguf_widgets.batch.files.source import Source, TableSource
 from gguf_widgets.batch.files.table import Row, Table
 from gguf_widgets.core.errors import InvalidValueError, TableFileError
+from gguf_widgets.core.text_encoding import known_encoding
 
 __all__ = ["FaultyRequest", "OpenAiReader", "RequestSource", "read_requests"]
 

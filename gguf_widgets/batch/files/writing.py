@@ -18,7 +18,6 @@ from typing import IO, Any, NamedTuple, cast
 import msgspec
 
 from gguf_widgets.batch.files.dialect import Dialect
-from gguf_widgets.batch.files.encoding import known_encoding
 from gguf_widgets.batch.files.formats import Format, format_named, format_of_name
 from gguf_widgets.batch.files.limits import listed
 from gguf_widgets.batch.files.new_file import new_file
@@ -35,6 +34,7 @@ from gguf_widgets.batch.files.write_text import (
 )
 from gguf_widgets.core.errors import InvalidValueError, TableFileError
 from gguf_widgets.core.format import plain_text
+from gguf_widgets.core.text_encoding import known_encoding
 
 __all__ = ["Written", "write"]
 

@@ -13,7 +13,7 @@ import time
 import uuid
 from typing import Any, Final
 
-from gguf_widgets.core.chat_types import well_formed
+from gguf_widgets.core.chat.types import well_formed
 from gguf_widgets.core.errors import BatchError, InvalidValueError, WireError
 from gguf_widgets.core.store import owners
 from gguf_widgets.core.store.batch_tasks import SHIFT, no_such_run

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gguf_widgets.core.chat_types import well_formed
+from gguf_widgets.core.chat.types import well_formed
 from gguf_widgets.core.errors import BatchError, InvalidValueError
 from gguf_widgets.core.store.batch_types import Counts, Outcome, Shape, Task, TaskStatus
 from gguf_widgets.core.store.json_values import from_json, member_of, struct_of, to_json

@@ -15,10 +15,13 @@ import sqlite3
 from typing import NamedTuple
 
 from gguf_widgets.core.errors import StoreError
+from gguf_widgets.core.store import search_tables
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "Migration", "migrate"]
 
 APPLICATION_ID = 0x67675764  # "ggWd", in the file's header, where `file` and we can see it
+
+_TRIGRAMS_SINCE = (3, 34, 0)
 
 
 class Migration(NamedTuple):
@@ -182,6 +185,48 @@ MIGRATIONS: tuple[Migration, ...] = (
             """,
         ),
     ),
+    Migration(
+        "Search in conversations, files sent with messages, and the tokens of answers.",
+        (
+            # The bytes of attachments: once each, however many messages name them. They go with
+            # the last message that does.
+            """
+            CREATE TABLE chat_file (
+                sha256 TEXT PRIMARY KEY,               -- of the bytes, in hexadecimal digits
+                mime TEXT NOT NULL,
+                data BLOB NOT NULL,
+                created_at REAL NOT NULL               -- seconds since 1970, UTC
+            )
+            """,
+            """
+            CREATE TABLE message_file (
+                message_id TEXT NOT NULL
+                    REFERENCES message (id) ON DELETE CASCADE,
+                sha256 TEXT NOT NULL
+                    REFERENCES chat_file (sha256),
+                PRIMARY KEY (message_id, sha256)
+            ) WITHOUT ROWID
+            """,
+            "CREATE INDEX message_file_by_file ON message_file (sha256)",
+            """
+            CREATE TRIGGER chat_file_unused AFTER DELETE ON message_file
+                WHEN NOT EXISTS (SELECT 1 FROM message_file WHERE sha256 = old.sha256)
+            BEGIN
+                DELETE FROM chat_file WHERE sha256 = old.sha256;
+            END
+            """,
+            # The tokens of an answer with their alternatives: far bigger than its text, and only
+            # looked at when somebody asks. zlib of msgpack, see `token_blob`.
+            """
+            CREATE TABLE message_token (
+                message_id TEXT PRIMARY KEY
+                    REFERENCES message (id) ON DELETE CASCADE,
+                data BLOB NOT NULL
+            )
+            """,
+            *search_tables.STATEMENTS,
+        ),
+    ),
 )
 
 
@@ -210,6 +255,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> int:
             connection.execute("ROLLBACK")
     if version == len(MIGRATIONS):
         return 0
+    _require_search(connection, path)
     taken = 0
     while True:
         # IMMEDIATE, and the version read again inside: another process may have been quicker.
@@ -230,6 +276,21 @@ def migrate(connection: sqlite3.Connection, path: str) -> int:
             raise
         if version >= len(MIGRATIONS) - 1:
             return taken
+
+
+def _require_search(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse an SQLite without what the tables for searching need, before anything is changed."""
+    (known,) = connection.execute(
+        "SELECT count(*) FROM pragma_module_list WHERE name = 'fts5'"
+    ).fetchone()
+    if not known or sqlite3.sqlite_version_info < _TRIGRAMS_SINCE:
+        raise StoreError(
+            f"The SQLite of this Python ({sqlite3.sqlite_version}) cannot search texts: it needs "
+            "version 3.34 or newer with FTS5. Use a newer Python, from python.org or conda-forge.",
+            path=path,
+            reason="other",
+            version=sqlite3.sqlite_version,
+        )
 
 
 def _version(connection: sqlite3.Connection, path: str) -> int:

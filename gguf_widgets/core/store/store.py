@@ -445,4 +445,7 @@ def default_store(*, or_memory: bool = False) -> Store:
                     f"{error.message} Until then, what you write is kept only while this page is "
                     "open."
                 )
+            from gguf_widgets.core.store.cleaning import clean  # it needs this file
+
+            clean(_default)
         return _default

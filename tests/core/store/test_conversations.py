@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gguf_widgets.core.chat_types import ChatMessage, MessageStatus
+from gguf_widgets.core.chat.types import Attachment, ChatMessage, MessageStatus, ToolCall
 from gguf_widgets.core.errors import InvalidValueError, StoreError, from_wire, to_wire
-from gguf_widgets.core.store import owners
+from gguf_widgets.core.store import owners, token_blob
 from gguf_widgets.core.store.conversations import Conversations, new_id
 from gguf_widgets.core.store.store import Store
-from gguf_widgets.core.types import FinishReason, SamplingSettings, Timings, Usage
+from gguf_widgets.core.types import (
+    FinishReason,
+    SamplingSettings,
+    Timings,
+    TokenChance,
+    TokenLogprob,
+    Usage,
+)
 
 
 @pytest.fixture
@@ -43,6 +52,31 @@ def message(conversation: str, parent: str | None, content: str = "x", **more: A
 
 NUMBERS = st.floats(allow_nan=False)
 TEXT = st.text(st.characters(codec="utf-8"))
+PLAIN = st.dictionaries(TEXT, TEXT | st.integers(-(2**53), 2**53) | st.booleans() | st.none())
+ATTACHMENTS = st.builds(
+    Attachment,
+    id=TEXT,
+    kind=st.sampled_from(["text", "pdf", "image"]),
+    name=TEXT,
+    mime=TEXT,
+    size_bytes=st.integers(0, 2**40),
+    sha256=TEXT,
+    text=st.none() | TEXT,
+    num_tokens=st.none() | st.integers(0, 2**31),
+    note=TEXT,
+)
+CALLS = st.builds(
+    ToolCall,
+    id=TEXT,
+    name=TEXT,
+    arguments=PLAIN,
+    status=st.sampled_from(["waiting", "running", "done", "failed", "declined"]),
+    result=st.none() | TEXT,
+    error=st.none() | TEXT,
+    total_s=st.none() | st.floats(0, 1e6),
+    always=st.booleans(),
+    printed=TEXT,
+)
 ANSWERS = st.fixed_dictionaries(
     {
         "role": st.sampled_from(["user", "assistant", "tool"]),
@@ -72,6 +106,16 @@ ANSWERS = st.fixed_dictionaries(
             logit_bias=st.dictionaries(st.integers(0, 10), NUMBERS, max_size=3),
         ),
         "seed": st.none() | st.integers(0, 2**32 - 2),
+        "system": st.none() | TEXT,
+        "model_type": st.none() | TEXT,
+        "begin": TEXT,
+        "thinking_s": st.none() | st.floats(0, 1e9),
+        "attachments": st.lists(ATTACHMENTS, max_size=2).map(tuple),
+        "tool_calls": st.lists(CALLS, max_size=2).map(tuple),
+        "left_out": st.lists(TEXT, max_size=2).map(tuple),
+        "summary": st.none() | TEXT,
+        "edited": st.booleans(),
+        "record": st.none() | PLAIN,
     }
 )
 
@@ -111,7 +155,7 @@ def test_branches_and_their_leaves(conversations: Conversations) -> None:
     conversations.set_active_leaf(conversation.id, below.id)
     contents = [m.content for m in conversations.path(conversation.id)]
     assert contents == ["root", "left", "below left"]
-    assert [m.content for m in conversations.all_messages(conversation.id)] == [
+    assert [m.content for m in conversations.tree(conversation.id)] == [
         *("root", "left", "below left", "right"),
     ]
     other = conversations.create()
@@ -140,7 +184,8 @@ def test_a_conversation_of_thousands_of_messages_is_read_and_purged(
 def test_lists_deletion_and_its_undoing(conversations: Conversations) -> None:
     ids = [conversations.create(title=str(number)).id for number in range(4)]
     conversations.update(ids[0], pinned=True)
-    conversations.update(ids[1], title="again")
+    conversations.update(ids[1], title="again", system="other")
+    conversations.update(ids[2], title="2")  # a new name is nothing new in it
     assert [c.title for c in conversations.recent()] == ["0", "again", "3", "2"]
     assert [c.title for c in conversations.recent(limit=1, offset=1)] == ["again"]
     latest = conversations.latest()
@@ -238,3 +283,90 @@ def test_only_a_message_whose_writer_is_gone_is_settled(conversations: Conversat
 )
 def test_owners_that_count_as_gone(owner: Any, age: float) -> None:
     assert not owners.is_alive(owner, time.time() - age)
+
+
+# -- files, tokens and whole trees -----------------------------------------------------------------
+
+
+def attached(sha256: str) -> tuple[Attachment, ...]:
+    return (
+        Attachment(
+            id="a", kind="text", name="n.txt", mime="text/plain", size_bytes=3, sha256=sha256
+        ),
+    )
+
+
+def test_a_file_stays_as_long_as_a_message_names_it(conversations: Conversations) -> None:
+    sha256 = conversations.keep_file(b"one", "text/plain")
+    assert conversations.keep_file(b"one", "text/plain") == sha256
+    ids = [conversations.create().id for _ in range(2)]
+    for number in ids:
+        conversations.add(message(number, None, attachments=attached(sha256)))
+    for number in ids:
+        assert conversations.file(sha256) == b"one"
+        conversations.delete(number)
+        conversations.purge()
+    with pytest.raises(InvalidValueError, match=r"not in the store\. It may have been removed"):
+        conversations.file(sha256)
+
+
+def test_tokens_are_kept_with_their_answer_and_a_broken_blob_is_none(
+    conversations: Conversations, caplog: pytest.LogCaptureFixture
+) -> None:
+    conversation = conversations.create()
+    answer = message(conversation.id, None, role="assistant")
+    conversations.add(answer)
+    top = [TokenChance(1, "a", -0.1), TokenChance(2, "\ufffd", float("-inf"))]
+    tokens = [TokenLogprob(1, "a", -0.1, top)] * 3
+    assert conversations.tokens(answer.id) is None
+    conversations.keep_tokens(answer.id, tokens, num_given=1)
+    conversations.keep_tokens(answer.id, tokens, num_given=2)
+    assert conversations.tokens(answer.id) == tokens
+    kept = conversations.kept_tokens(answer.id)
+    assert kept is not None
+    assert kept.num_given == 2
+    conversations.keep_tokens("gone", tokens)
+    bomb = zlib.compress(b"\0" * (token_blob.MAX_BYTES + 10))
+    for blob in (b"", b"junk", zlib.compress(b"junk"), token_blob.pack(kept)[:20], bomb):
+        with conversations.store.transaction() as connection:
+            connection.execute("UPDATE message_token SET data = ?", (blob,))
+        assert conversations.tokens(answer.id) is None
+    assert "cannot be read" in caplog.text
+
+
+def test_a_whole_tree_comes_in_or_nothing_of_it(conversations: Conversations) -> None:
+    conversation = msgspec.structs.replace(conversations.create(title="x"), id=new_id())
+    data = b"a file"
+    sha256 = hashlib.sha256(data).hexdigest()
+    root = message(conversation.id, None, "root", attachments=attached(sha256))
+    left = message(conversation.id, root.id, "left", role="assistant")
+    right = message(
+        conversation.id, root.id, "right", role="assistant", status=MessageStatus.STREAMING
+    )
+    whole = msgspec.structs.replace(conversation, active_leaf_id=left.id, pinned=True, title="In")
+    files = {sha256: ("text/plain", data)}
+
+    def refused(words: str, messages: list[ChatMessage], more: Any = files, **changes: Any) -> None:
+        with pytest.raises(InvalidValueError, match=words):
+            conversations.import_tree(
+                msgspec.structs.replace(whole, **changes), messages, files=more
+            )
+        assert len(conversations.recent()) == num_before
+
+    num_before = 1
+    refused("before the message that it follows", [left, root, right])
+    refused("already", [root, left, left])
+    refused("not in it", [root, right])
+    refused("not what its digest says", [root, left], {"0" * 64: ("text/plain", data)})
+    refused("already", [root, left], id=conversations.recent()[0].id)
+    kept = conversations.import_tree(whole, [root, left, right], files)
+    assert (kept.title, kept.pinned, kept.active_leaf_id) == ("In", True, left.id)
+    assert kept.updated_at == whole.updated_at
+    assert conversations.path(kept.id) == [root, left]
+    assert conversations.tree(kept.id)[2].status is MessageStatus.INTERRUPTED
+    assert conversations.children(root.id, kept.id)[0] == left
+    assert conversations.children(None, kept.id) == [root]
+    assert conversations.file(sha256) == data
+    num_before, again = 2, new_id()
+    stranger = msgspec.structs.replace(root, conversation_id=again)
+    refused("already", [stranger], id=again, active_leaf_id=None)

@@ -104,10 +104,10 @@ def damage(path: Path, kind: str) -> None:
         for number in range(300):
             store.add_notice(f"{number} " + "x" * 500)
     content = bytearray(path.read_bytes())
-    assert len(content) > 40_000
+    assert len(content) > 160_000
     if kind == "page overwritten":
-        middle = len(content) // 2  # behind the tables' own pages: there the notices are
-        content[middle:-4096] = os.urandom(len(content) - 4096 - middle)
+        start = len(content) - 80_000  # behind the tables' own pages: there the notices are
+        content[start:-4096] = os.urandom(len(content) - 4096 - start)
     elif kind == "cut short":
         del content[20_000:]
     path.write_bytes(content)

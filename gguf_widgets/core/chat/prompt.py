@@ -1,0 +1,174 @@
+"""What of a conversation the model is sent.
+
+Promises: one function without effects; the messages are in order, and no two neighbours have the
+same role, as many chat templates demand. Leaves to others: turning messages into tokens (the
+engine), and conversations that are too long (`context`).
+
+The rules
+---------
+- The system prompt comes first, if there is one.
+- Files go before the words that they were sent with: texts as text, images as they are.
+- An answer that is complete, was stopped or was interrupted is sent as far as it had come: it is
+  what the person saw the model say. What it thought before is left out, as the templates of
+  thinking models do. An empty one is left out.
+- An answer that failed is left out.
+- A person's message whose answer failed *because of the message* (it did not fit, or the template
+  refused it) is left out too, or every later message would fail for the same reason.
+- Where that leaves two messages of one role side by side, they become one, with an empty line
+  between.
+- An answer that ended in calls of tools is sent with them, and each result as a message of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from gguf_widgets.core.chat.attach import as_prompt
+from gguf_widgets.core.chat.types import ChatMessage, MessageStatus
+from gguf_widgets.core.errors import ChatTemplateError, ContextOverflowError
+from gguf_widgets.core.thinking import strip_thinking
+from gguf_widgets.core.tools import for_model
+from gguf_widgets.core.types import ImagePart, Message, TextPart, ToolRequest
+
+__all__ = ["Prompt", "left_out_of", "prompt_for"]
+
+_FAULT_OF_THE_MESSAGE = {ContextOverflowError.__name__, ChatTemplateError.__name__}
+
+_IMAGE = "image"  # the kind of attachment that is no text
+
+
+class Prompt(NamedTuple):
+    """The messages to send, and the ids of those that are shown but not sent."""
+
+    messages: list[Message]
+    left_out: list[str]
+
+
+def prompt_for(
+    messages: Sequence[ChatMessage],
+    system: str | None,
+    files: Callable[[str], bytes] | None = None,
+) -> Prompt:
+    """Return what the model is sent for a line of messages, oldest first.
+
+    Parameters
+    ----------
+    messages : sequence of ChatMessage
+    system : str or None
+    files : callable, optional
+        Returns the bytes of an image for its SHA-256. Without it images are left out: for whoever
+        only looks at the texts.
+    """
+    sent: list[Message] = []
+    if system:
+        sent.append(Message(role="system", content=system))
+    left_out = left_out_of(messages)
+    gone = set(left_out)
+    for message in messages:
+        if message.id in gone or (not message.content and not message.tool_calls):
+            continue
+        for part in _sent_of(message, files):
+            if sent and sent[-1]["role"] == part["role"] and not _stands_alone(sent[-1], part):
+                sent[-1] = _joined(sent[-1], part)
+            else:
+                sent.append(part)
+    return Prompt(sent, left_out)
+
+
+def left_out_of(messages: Sequence[ChatMessage]) -> list[str]:
+    """Return the ids of the messages that are shown but not sent."""
+    left_out: list[str] = []
+    for index, message in enumerate(messages):
+        answer = messages[index + 1] if index + 1 < len(messages) else None
+        if message.status is MessageStatus.STREAMING:
+            continue  # it is only just being written
+        if _failed(message) or _spoiled(message, answer) or _is_empty(message):
+            left_out.append(message.id)
+    return left_out
+
+
+def _failed(message: ChatMessage) -> bool:
+    return message.role == "assistant" and message.status is MessageStatus.FAILED
+
+
+def _spoiled(message: ChatMessage, answer: ChatMessage | None) -> bool:
+    return (
+        message.role == "user"
+        and answer is not None
+        and _failed(answer)
+        and answer.error is not None
+        and answer.error["kind"] in _FAULT_OF_THE_MESSAGE
+    )
+
+
+def _is_empty(message: ChatMessage) -> bool:
+    if message.tool_calls or not message.content:
+        return not message.tool_calls
+    # This is asked of every message many times a second: most need no reading.
+    if message.role != "assistant" or not _may_hold_thinking(message):
+        return False
+    return not _text_of(message)
+
+
+def _may_hold_thinking(message: ChatMessage) -> bool:
+    return (
+        message.thinking_s is not None
+        or _opens_thinking(message)
+        # Of an answer from before its thinking was timed, or from elsewhere.
+        or not message.content.lstrip()[:1].isalnum()
+        or message.content.startswith("analysis")
+    )
+
+
+def _opens_thinking(message: ChatMessage) -> bool:
+    return bool((message.record or {}).get("opens_thinking"))
+
+
+def _text_of(message: ChatMessage) -> str:
+    if message.role != "assistant":
+        texts = as_prompt(message.attachments) if message.attachments else ""
+        return f"{texts}\n\n{message.content}" if texts else message.content
+    return _without_thinking(message.content, _opens_thinking(message))
+
+
+@functools.lru_cache(maxsize=1024)
+def _without_thinking(text: str, opened: bool) -> str:
+    return strip_thinking(text, opened=opened)
+
+
+def _sent_of(message: ChatMessage, files: Callable[[str], bytes] | None) -> list[Message]:
+    """Return what a message becomes: itself, and the results of its calls."""
+    sent = Message(role=message.role, content=_text_of(message))
+    images = [one for one in message.attachments if one.kind == _IMAGE]
+    if images and files is not None:
+        sent["parts"] = [
+            *(ImagePart(data=files(image.sha256)) for image in images),
+            TextPart(text=sent["content"]),
+        ]
+    if not message.tool_calls:
+        return [sent]
+    sent["tool_calls"] = [
+        ToolRequest(id=call.id, name=call.name, arguments=call.arguments)
+        for call in message.tool_calls
+    ]
+    results = [
+        Message(role="tool", content=for_model(call), tool_call_id=call.id, name=call.name)
+        for call in message.tool_calls
+    ]
+    return [sent, *results]
+
+
+def _stands_alone(before: Message, after: Message) -> bool:
+    """Whether two messages of one role must not become one: calls, and their results."""
+    return after["role"] == "tool" or "tool_calls" in before or "tool_calls" in after
+
+
+def _joined(before: Message, after: Message) -> Message:
+    joined = Message(role=before["role"], content=f"{before['content']}\n\n{after['content']}")
+    if "parts" in before or "parts" in after:
+        first = before.get("parts") or [TextPart(text=before["content"])]
+        second = after.get("parts") or [TextPart(text=after["content"])]
+        joined["parts"] = [*first, TextPart(text="\n\n"), *second]
+    return joined

@@ -1,0 +1,497 @@
+"""Calls of tools in a chat: asked for, allowed, run, and answered.
+
+Promises
+--------
+- No call runs without a yes: a person's (`approve`), a program's (the approver), or that of
+  whoever declared the tool safe. Where there is nobody to ask, it is declined in words.
+- What happens to a call is in the store at each step. After a reload or a restart the waiting call
+  is there again; one that was running counts as interrupted and has to be allowed once more.
+- A call runs at most once for each yes, also when two windows or programs show it: before it runs,
+  it is claimed in the store.
+- One call runs at a time, in the order of the yeses, on a thread of its own; one that hangs or was
+  stopped holds nothing up. When the last call of an answer has its result, the model goes on;
+  after `ToolBox.max_rounds` rounds it has to answer without tools.
+
+Leaves to others: running one call (`tools.run`), writing them (`tools.writing`), who says yes
+(`tool_yes`), the conversation (`interface`), asking on the screen (`widgets`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from gguf_widgets.core.chat.tool_host import ToolHost
+from gguf_widgets.core.chat.tool_turn import FINAL, Turn, call_of, num_rounds, with_call
+from gguf_widgets.core.chat.tool_yes import NOBODY, Approver, Say, WhoSaysYes
+from gguf_widgets.core.chat.types import ChatMessage, MessageStatus, ToolCall
+from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError, RequestError
+from gguf_widgets.core.tools.asking import ToolModel
+from gguf_widgets.core.tools.run import Run
+from gguf_widgets.core.tools.toolbox import ToolBox, as_box
+from gguf_widgets.core.types import Reply
+
+__all__ = ["Approver", "ToolLoop"]
+
+_CLOSE_WAIT_S = 2.0
+_SLICE_S = 0.5
+
+
+class ToolLoop:
+    """The tools of one chat, and the calls under way.
+
+    Parameters
+    ----------
+    chat : ChatInterface
+    tools : ToolBox or list of callable, optional
+    approver : callable, optional
+        Asked before each call that needs a yes, on a thread of its own.
+    """
+
+    def __init__(self, chat: Any, tools: Any = None, approver: Approver | None = None) -> None:
+        self._host = ToolHost(chat)
+        self._box = as_box(tools)
+        self._yes = WhoSaysYes(approver)
+        self._allowed: list[str] = []  # ids of calls that may run, in the order of the yeses
+        self._thread: threading.Thread | None = None
+        self._at_work_on: str | None = None  # the id of the message whose calls the thread runs
+        self._current: Run | None = None
+        self._current_id: str | None = None
+        self._stopped = False
+        self._closed = False
+        self._turn: Turn | None = None
+        self._turns: weakref.WeakKeyDictionary[Any, Turn] = weakref.WeakKeyDictionary()
+
+    # -- what there is ----------------------------------------------------------------------------
+
+    @property
+    def tools(self) -> ToolBox | None:
+        """The tools; None without any. A list of functions may be set."""
+        return self._box if len(self._box) > 0 else None
+
+    @tools.setter
+    def tools(self, tools: Any) -> None:
+        self._box = as_box(tools)
+        self._host.settings_changed()
+
+    @property
+    def running(self) -> bool:
+        """Whether a call runs, or is about to."""
+        return self._thread is not None
+
+    @property
+    def running_id(self) -> str | None:
+        """The id of the call that runs."""
+        return self._current_id
+
+    @property
+    def allowed_ids(self) -> list[str]:
+        """The ids of calls that may run and wait for their turn."""
+        return list(self._allowed)
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the last message's calls all have results and the model has not gone on."""
+        is_open = self._leaf() is None or bool(self.open_calls())
+        return not (is_open or self._host.is_writing or self.running)
+
+    def open_calls(self) -> list[ToolCall]:
+        """Return the calls of the last message that have no result yet, running ones included."""
+        message = self._leaf()
+        return [c for c in message.tool_calls if c.status not in FINAL] if message else []
+
+    def ask_here(self) -> Callable[[], None]:
+        """Say that a person sees the calls and can be asked; return what takes that back."""
+        return self._yes.ask_here()
+
+    # -- asking the model -------------------------------------------------------------------------
+
+    def model_for(self, model: Any, line: Sequence[ChatMessage]) -> Any:
+        """Return what is asked in place of the model: one with the tools.
+
+        Parameters
+        ----------
+        model : Model
+        line : sequence of ChatMessage
+            What the answer follows on; its calls count for the limit of rounds.
+
+        Returns
+        -------
+        ToolModel or Model
+            The model itself where there are neither tools nor calls.
+        """
+        if model is None or (not len(self._box) and not any(m.tool_calls for m in line)):
+            return model
+        return ToolModel(model, self._box, may_call=num_rounds(line) < self._box.max_rounds)
+
+    def after(self, answer: Any, message: ChatMessage) -> None:
+        """Take up the calls of an answer that has just ended; end the turn if it has none."""
+        with self._host.held():
+            turn, self._turn = self._turn, None
+            if turn is not None:
+                turn.add(answer)
+            if not message.tool_calls:
+                if turn is not None:
+                    turn.end()
+                return
+            if turn is None:
+                turn = Turn()
+                turn.add(answer)
+                self._turns[answer] = turn
+            turn.deltas = answer.take_deltas() or turn.deltas
+            self._turn = turn
+            if message.status is not MessageStatus.COMPLETE or not self._is_leaf(message):
+                self._end_turn()  # it was stopped, or left: the calls wait for whoever comes back
+                return
+            self._stopped = False
+            decided = tuple(self._decided(call, message) for call in message.tool_calls)
+            if decided != message.tool_calls:
+                self._host.change(msgspec.structs.replace(message, tool_calls=decided))
+            self._go()
+
+    def last_of(self, answer: Any) -> Any:
+        """Return the newest answer of the turn that `answer` began."""
+        turn = self._turns.get(answer)
+        return turn.answers[-1] if turn is not None else answer
+
+    def is_over(self, answer: Any) -> bool:
+        """Return whether the turn that `answer` began is over."""
+        turn = self._turns.get(answer)
+        return turn.over.is_set() if turn is not None else bool(answer.future.done())
+
+    def final(self, answer: Any, reply: Reply) -> Reply:
+        """Return the last reply of the turn that `answer` began; waits while tools run.
+
+        Raises
+        ------
+        GgufWidgetsError
+            The last answer failed, or could not be begun.
+        """
+        turn = self._turns.get(answer)
+        if turn is None:
+            return reply
+        try:
+            while not turn.over.wait(_SLICE_S):
+                pass
+        except KeyboardInterrupt:
+            self.stop()
+            raise
+        if turn.error is not None:
+            raise turn.error
+        last = turn.answers[-1]
+        final: Reply = reply if last is answer else last.result()
+        return final
+
+    # -- a person's word --------------------------------------------------------------------------
+
+    def approve(self, call_id: str, *, always: bool = False) -> None:
+        """Let a waiting call run.
+
+        Parameters
+        ----------
+        call_id : str
+        always : bool, default False
+            Also let later calls of this tool run, in this conversation, until this program ends.
+
+        Raises
+        ------
+        InvalidValueError
+            No such call waits here, or its function is not here any more.
+        RequestError
+            It was answered in another window.
+        """
+        with self._host.held():
+            message, call = self._waiting(call_id)
+            if self._box.get(call.name) is None:
+                raise InvalidValueError(
+                    f"The function {call.name!r} is not here any more, so the call cannot run. Make"
+                    " the chat with tools=[...] again, or decline.",
+                    name=call.name,
+                )
+            self._refresh(message, call)
+            self._stopped = False
+            chosen = [call.id]
+            if always is True:
+                self._yes.allow_for_good(message.conversation_id, call.name)
+                self._change(message.id, call.id, always=True)
+                chosen += [
+                    one.id
+                    for one in message.tool_calls
+                    if one.name == call.name and one.status == "waiting" and one.id != call.id
+                ]
+            self._allowed += [one for one in chosen if one not in self._allowed]
+            self._go()
+
+    def decline(self, call_id: str) -> None:
+        """Do not let a waiting call run; the model is told so. Errors as for `approve`."""
+        with self._host.held():
+            message, call = self._waiting(call_id)
+            self._refresh(message, call)
+            self._stopped = False
+            self._change(message.id, call.id, status="declined", error=None)
+            self._go()
+
+    def go_on(self) -> None:
+        """Let the model go on after calls that all have results; if there is none, do nothing.
+
+        Raises
+        ------
+        GgufWidgetsError
+            The answer could not be begun.
+        """
+        with self._host.held():
+            message = self._leaf() if self.may_go_on else None
+        if message is not None:
+            self._next(message)
+
+    def set_aside(self) -> None:
+        """Decline the calls that wait, because the person has written something else instead."""
+        with self._host.held():
+            message = self._leaf()
+            if message is None or self.running:
+                return
+            self._allowed.clear()
+            for call in message.tool_calls:
+                if call.status not in FINAL:
+                    words = "The user wrote something else instead."
+                    self._change(message.id, call.id, status="declined", error=words)
+            self._end_turn()
+
+    def stop(self) -> None:
+        """Wait for the running call no more, and end the turn; waiting calls stay waiting."""
+        with self._host.held():
+            self._stopped = True
+            self._allowed.clear()
+            current = self._current
+            if current is None:
+                self._end_turn()
+        if current is not None:
+            current.stop()
+
+    def close(self) -> None:
+        """Stop, and wait at most some seconds for the end."""
+        self._closed = True
+        with contextlib.suppress(ReferenceError):
+            self.stop()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_CLOSE_WAIT_S)
+
+    # -- the work ---------------------------------------------------------------------------------
+
+    def _decided(self, call: ToolCall, message: ChatMessage) -> ToolCall:
+        """Decide what can be decided without asking; with the lock held."""
+        tool = self._box.get(call.name)
+        if tool is None:
+            names = ", ".join(self._box.names) or "none"
+            return msgspec.structs.replace(
+                call, status="failed", error=f"There is no tool {call.name!r}; there are: {names}."
+            )
+        who = self._yes.about(tool, message.conversation_id)
+        if who is Say.NOBODY_THERE:
+            return msgspec.structs.replace(call, status="declined", error=NOBODY)
+        if who is not Say.PERSON:  # the program is asked on the thread
+            self._allowed.append(call.id)
+        return call
+
+    def _go(self) -> None:
+        """Let a thread do what can be done now; with the lock held."""
+        message = self._leaf()
+        if self._thread is not None or self._closed or message is None:
+            return
+        open_calls = self.open_calls()
+        if open_calls and not any(call.id in self._allowed for call in open_calls):
+            return  # a person is to say
+        self._at_work_on = message.id
+        self._thread = threading.Thread(target=self._work, name="gguf-widgets-tools", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the system has no thread left
+            self._thread = None
+            self._end_turn()
+            raise RequestError(f"The tool could not be started: {error}. Try again.") from error
+
+    def _work(self) -> None:
+        try:
+            while self._run_one():
+                pass
+        except ReferenceError:
+            return  # nobody holds the chat any more
+        except GgufWidgetsError as error:  # the store: the call was not run
+            self._allowed.clear()
+            self._host.notice(f"The tool was not run. {error.message}")
+        finally:
+            with contextlib.suppress(ReferenceError):
+                self._rest()
+
+    def _rest(self) -> None:
+        """Let the model go on if all is done, or wait for the person."""
+        with self._host.held():
+            self._thread = None
+            message = self._leaf()
+            if message is not None and message.id != self._at_work_on:
+                self._end_turn()  # another conversation is open now
+                message = None
+                self._go()
+            elif message is None or self._stopped or self._closed:
+                self._end_turn()
+            elif any(call.id in self._allowed for call in self.open_calls()):
+                self._go()  # allowed in this very moment
+                return
+            done = message is not None and not self.open_calls() and not self._stopped
+            if message is not None and not done:
+                self._host.show(message)  # nothing runs any more
+        if message is None or not done or self._closed:
+            return
+        try:
+            self._next(message)
+        except GgufWidgetsError as error:
+            if self._is_leaf(message):  # else the person has gone on in this very moment
+                self._host.notice(f"The model could not go on with the results: {error.message}")
+
+    def _next(self, message: ChatMessage) -> None:
+        """Begin the model's next answer; without the lock, for it tells the observers."""
+        rounds = num_rounds(self._host.messages)
+        turn = self._turn
+        try:
+            answer = self._host.answer_after(message, turn.deltas if turn is not None else None)
+        except GgufWidgetsError as error:
+            with self._host.held():
+                if turn is not None:
+                    turn.error = error
+                self._end_turn()
+            raise
+        if turn is not None:
+            turn.add(answer)
+        if len(self._box) and rounds >= self._box.max_rounds:
+            self._host.notice(
+                f"The model asked for tools {rounds} times in a row, which is the limit"
+                " (max_rounds), so it has to answer without them now."
+            )
+
+    def _run_one(self) -> bool:
+        """Run the next call that may; return whether there was one."""
+        with self._host.held():
+            message = self._leaf()
+            if message is None or message.id != self._at_work_on or self._stopped or self._closed:
+                return False
+            ids = {call.id: call for call in message.tool_calls if call.status not in FINAL}
+            call = next((ids[one] for one in self._allowed if one in ids), None)
+            if call is None:
+                return False
+            tool = self._box.get(call.name)
+            who = self._yes.about(tool, message.conversation_id) if tool is not None else None
+        if who is Say.PROGRAM and not self._program_allows(message, call):
+            return True
+        with self._host.held():
+            if self._stopped or not self._claim(message.id, call):
+                return not self._stopped
+            if tool is None:
+                words = "The function is not here any more."
+                self._change(message.id, call.id, status="failed", error=words)
+                return True
+            run = Run(tool, call.arguments, self._box.timeout_of(tool))
+            self._current, self._current_id = run, call.id
+        outcome = run.wait()
+        with self._host.held():
+            self._current = self._current_id = None
+            self._take_back_yes(call.id)
+            self._change(
+                message.id,
+                call.id,
+                status="failed" if outcome.error is not None else "done",
+                result=outcome.result,
+                error=outcome.error,
+                printed=outcome.printed,
+                total_s=outcome.total_s,
+            )
+        return True
+
+    def _program_allows(self, message: ChatMessage, call: ToolCall) -> bool:
+        """Ask the program; what it does not allow is declined."""
+        yes, for_good, why_not = self._yes.ask_program(call)
+        with self._host.held():
+            if for_good:
+                self._yes.allow_for_good(message.conversation_id, call.name)
+                self._change(message.id, call.id, always=True)
+            if not yes:
+                self._take_back_yes(call.id)
+                self._change(message.id, call.id, status="declined", error=why_not)
+        return yes
+
+    # -- messages and calls; with the lock held ---------------------------------------------------
+
+    def _leaf(self) -> ChatMessage | None:
+        """Return the last message if it is an answer with calls."""
+        messages = self._host.messages
+        last = messages[-1] if messages else None
+        return last if last is not None and last.tool_calls else None
+
+    def _is_leaf(self, message: ChatMessage) -> bool:
+        leaf = self._leaf()
+        return leaf is not None and leaf.id == message.id
+
+    def _waiting(self, call_id: str) -> tuple[ChatMessage, ToolCall]:
+        message = self._leaf()
+        call = call_of(message, call_id)
+        taken = (*self._allowed, self._current_id)
+        if message is None or call is None or call.status in FINAL or call.id in taken:
+            raise InvalidValueError(
+                "This call is not waiting any more, or it is not of this conversation's end.",
+                call_id=str(call_id)[:40],
+            )
+        return message, call
+
+    def _refresh(self, message: ChatMessage, call: ToolCall) -> None:
+        """Refuse a word on a call that another window has dealt with meanwhile."""
+        kept = self._host.kept(message.id)
+        known = call_of(kept, call.id)
+        if kept is not None and known is not None and known.status != call.status:
+            self._host.show(kept)
+            raise RequestError(
+                "This call was already answered, in another window.", reason="answered elsewhere"
+            )
+
+    def _claim(self, message_id: str, call: ToolCall) -> bool:
+        """Mark a call as running, if nobody else has.
+
+        Raises
+        ------
+        StoreError
+            It cannot be marked, so it must not run.
+        """
+        host = self._host
+        with host.transaction():
+            kept = host.kept(message_id)
+            known = call_of(kept, call.id)
+            if known is None:  # the answer's end could not be kept before; it must be, now
+                kept = next((one for one in host.messages if one.id == message_id), None)
+                known = call_of(kept, call.id)
+            if kept is not None and known is not None and known.status == call.status:
+                host.claim(with_call(kept, call.id, status="running", error=None))
+                return True
+        self._take_back_yes(call.id)
+        if kept is not None:
+            host.show(kept)
+        return False
+
+    def _change(self, message_id: str, call_id: str, **changes: Any) -> None:
+        """Change a call, here and in the store."""
+        shown = next((one for one in self._host.messages if one.id == message_id), None)
+        # The person may have opened another conversation while it ran: then only the store has it.
+        message = shown if shown is not None else self._host.kept(message_id)
+        if message is not None:
+            self._host.change(with_call(message, call_id, **changes))
+
+    def _take_back_yes(self, call_id: str) -> None:
+        self._allowed = [one for one in self._allowed if one != call_id]
+
+    def _end_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.end()
