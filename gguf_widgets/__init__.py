@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gguf_widgets.batch.processor import BatchProcessor, resume, runs
     from gguf_widgets.batch.run import BatchRun
     from gguf_widgets.core import care, download, errors
-    from gguf_widgets.core.chat import ChatInterface
+    from gguf_widgets.core.chat.interface import ChatInterface
     from gguf_widgets.core.gguf import read_header
     from gguf_widgets.core.images import Image, image
     from gguf_widgets.core.library import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from gguf_widgets.core.manager import ModelManager, load
     from gguf_widgets.core.model import Model
+    from gguf_widgets.core.tools import Tool, ToolBox, tool
     from gguf_widgets.core.types import FinishReason, ModelInfo, Reply, SamplingSettings
     from gguf_widgets.core.workers import workers
     from gguf_widgets.dashboard.dashboard import Dashboard
@@ -49,7 +50,7 @@ _HOMES = {
     "BatchRun": "gguf_widgets.batch.run",
     "BatchTable": "gguf_widgets.widgets.batch_table",
     "ChatBox": "gguf_widgets.widgets.chat_box",
-    "ChatInterface": "gguf_widgets.core.chat",
+    "ChatInterface": "gguf_widgets.core.chat.interface",
     "Dashboard": "gguf_widgets.dashboard.dashboard",
     "FinishReason": "gguf_widgets.core.types",
     "Image": "gguf_widgets.core.images",
@@ -61,6 +62,8 @@ _HOMES = {
     "ModelUploader": "gguf_widgets.widgets.model_uploader",
     "Reply": "gguf_widgets.core.types",
     "SamplingSettings": "gguf_widgets.core.types",
+    "Tool": "gguf_widgets.core.tools",
+    "ToolBox": "gguf_widgets.core.tools",
     "add_file": "gguf_widgets.core.library",
     "add_folder": "gguf_widgets.core.library",
     "care": "gguf_widgets.core.care",
@@ -74,8 +77,12 @@ _HOMES = {
     "remove_folder": "gguf_widgets.core.library",
     "resume": "gguf_widgets.batch.processor",
     "runs": "gguf_widgets.batch.processor",
+    "tool": "gguf_widgets.core.tools",
     "workers": "gguf_widgets.core.workers",
 }
+
+# What a name needs of a higher layer, imported with it: exports of a conversation render Markdown.
+_BESIDE = {"ChatInterface": "gguf_widgets.widgets._chat_notebook"}
 
 # These names are modules: gw.care.rename(...), gw.download.search(...), gw.errors.StoreError.
 _MODULES = ("care", "download", "errors")
@@ -97,6 +104,8 @@ __all__ = [
     "ModelUploader",
     "Reply",
     "SamplingSettings",
+    "Tool",
+    "ToolBox",
     "add_file",
     "add_folder",
     "care",
@@ -110,6 +119,7 @@ __all__ = [
     "remove_folder",
     "resume",
     "runs",
+    "tool",
     "workers",
 ]
 
@@ -119,6 +129,8 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(home)
+    if name in _BESIDE:
+        importlib.import_module(_BESIDE[name])
     value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
     return value

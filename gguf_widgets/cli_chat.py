@@ -4,7 +4,7 @@ Promises: text appears as it arrives; Ctrl+C stops an answer and a second one le
 answer prints its reason and the conversation goes on; in a pipe only the answer is printed, and
 what a person should know of the model goes to stderr. A conversation at the terminal is kept in the
 store, so that the dashboard shows it too; one in a pipe is not. Leaves to others: the conversation
-itself (`core.chat`), loading (`core.manager`).
+itself (`core.chat.interface`), loading (`core.manager`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Self, TextIO
 
-from gguf_widgets.core.chat import ChatInterface
-from gguf_widgets.core.chat_types import MessageStatus
+from gguf_widgets.core.chat.interface import ChatInterface
+from gguf_widgets.core.chat.types import MessageStatus
 from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError
 from gguf_widgets.core.format import format_duration, format_rate
 from gguf_widgets.core.store.store import Store, default_store

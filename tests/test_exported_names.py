@@ -35,6 +35,8 @@ PUBLIC = [
     "ModelUploader",
     "Reply",
     "SamplingSettings",
+    "Tool",
+    "ToolBox",
     "add_file",
     "add_folder",
     "care",
@@ -48,6 +50,7 @@ PUBLIC = [
     "remove_folder",
     "resume",
     "runs",
+    "tool",
     "workers",
 ]
 

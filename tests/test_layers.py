@@ -17,6 +17,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "gguf_widgets"
 
+# Modules that make tables: they may import pandas, and are imported late.
+_FRAMES = ("_frame", ".chat.frame")
+
 # The longest row that fits names a module's layer: "a.b" only itself, "a.b." all below it, and
 # "a.b_" all files beside it whose names go on.
 LAYERS = {
@@ -29,6 +32,7 @@ LAYERS = {
     "gguf_widgets.core.worker.constraint": "server",
     "gguf_widgets.core.worker.loading": "server",
     "gguf_widgets.core.worker.prefixes": "server",
+    "gguf_widgets.core.worker.prompts": "server",
     "gguf_widgets.core.worker.reception": "server",
     "gguf_widgets.core.worker.requests": "server",
     "gguf_widgets.core.worker.server": "server",
@@ -189,7 +193,7 @@ def faults_in(modules: dict[str, str]) -> list[str]:
             if there != here and there not in MAY_IMPORT[here]:
                 faults.append(f"{where}: {here} may not import {there} ({found.target})")
         faults += [f"{where}: {fault}" for fault in outside_faults(found, here)]
-        if found.target.endswith("_frame") and not (found.late or found.only_for_types):
+        if found.target.endswith(_FRAMES) and not (found.late or found.only_for_types):
             faults.append(f"{where}: {found.target} loads pandas; import it where it is used")
     return faults
 
@@ -204,8 +208,8 @@ def outside_faults(found: Import, layer: str) -> list[str]:
         return []
     if package in FRONT_END:
         return [f"{layer} may not import {package}"]
-    if package == "pandas" and not found.late and not found.module.endswith("_frame"):
-        return ["import pandas where a table is made: in a function, or in a *_frame module"]
+    if package == "pandas" and not found.late and not found.module.endswith(_FRAMES):
+        return ["import pandas where a table is made: in a function, or in a module called frame"]
     return []
 
 
@@ -288,11 +292,11 @@ def test_nothing_a_notebook_may_import_reaches_the_engine() -> None:
         ("core.engine.engine", "from gguf_widgets.core.worker import protocol", "engine may not"),
         ("core.engine.engine", "from gguf_widgets.core import model", "engine may not import core"),
         ("core.errors", "from gguf_widgets.core.model import Model", "base may not import core"),
-        ("core.chat", "from gguf_widgets.widgets.chat_box import ChatBox", "core may not"),
-        ("core.chat", "import IPython.display", "core may not import IPython"),
+        ("core.chat.tree", "from gguf_widgets.widgets.chat_box import ChatBox", "core may not"),
+        ("core.chat.interface", "import IPython.display", "core may not import IPython"),
         ("core.worker.server", "import traitlets", "server may not import traitlets"),
-        ("core.chat", "import pandas as pd", "import pandas where a table"),
-        ("core.chat", "from gguf_widgets.core.chat_frame import frame", "loads pandas"),
+        ("core.chat.interface", "import pandas as pd", "import pandas where a table"),
+        ("core.chat.interface", "from gguf_widgets.core.chat.frame import frame", "loads pandas"),
         ("core.engine.sampler", "import llama_cpp", "only gguf_widgets.core.engine.llama may"),
         ("core.engine.llama_log", "import llama_cpp", "only gguf_widgets.core.engine.llama may"),
         ("core.devices", "def f():\n  from llama_cpp import llama_cpp", "only gguf_widgets.core"),
@@ -305,7 +309,7 @@ def test_the_checker_sees_each_kind_of_fault(module: str, source: str, fault: st
     name = f"{PACKAGE}.{module}"
     modules = {"gguf_widgets.core.engine": "", "gguf_widgets.core.engine.engine": ""}
     modules |= {"gguf_widgets.core.worker.client": "", "gguf_widgets.core.worker.protocol": ""}
-    modules |= {"gguf_widgets.core.chat_frame": "import pandas", "gguf_widgets.core.model": ""}
+    modules |= {"gguf_widgets.core.chat.frame": "import pandas", "gguf_widgets.core.model": ""}
     assert faults_in(modules) == []
     faults = faults_in({**modules, name: source})
     assert len(faults) == 1
@@ -316,9 +320,12 @@ def test_the_checker_allows_what_is_allowed() -> None:
     source = (
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n  import pandas as pd\n"
-        "def to_frame():\n  import pandas as pd\n  from gguf_widgets.core.chat_frame import frame\n"
+        "def to_frame():\n  import pandas as pd\n  from gguf_widgets.core.chat.frame import frame\n"
     )
-    modules = {"gguf_widgets.core.chat_frame": "import pandas", "gguf_widgets.core.chat": source}
+    modules = {
+        "gguf_widgets.core.chat.frame": "import pandas",
+        "gguf_widgets.core.chat.interface": source,
+    }
     assert faults_in(modules) == []
 
 
@@ -352,9 +359,7 @@ def test_a_notebooks_kernel_never_loads_native_inference_code() -> None:
 
 def test_the_core_loads_neither_jupyter_nor_pandas() -> None:
     names = [
-        name
-        for name in source_modules()
-        if layer_of(name) == "core" and not name.endswith("_frame")
+        name for name in source_modules() if layer_of(name) == "core" and not name.endswith(_FRAMES)
     ]
     loaded = modules_after("\n".join(f"import {name}" for name in names))
     assert f"{PACKAGE}.core.manager" in loaded

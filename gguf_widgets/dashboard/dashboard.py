@@ -15,8 +15,8 @@ import anywidget
 import traitlets
 
 from gguf_widgets.core import demo_mode
-from gguf_widgets.core.chat import ChatInterface
-from gguf_widgets.core.chat_types import ChatEvent, EventKind
+from gguf_widgets.core.chat.interface import ChatInterface
+from gguf_widgets.core.chat.types import ChatEvent, EventKind
 from gguf_widgets.core.errors import InvalidValueError, StoreError
 from gguf_widgets.core.fit import free_memory
 from gguf_widgets.core.fit_machine import process_memory
@@ -24,7 +24,7 @@ from gguf_widgets.core.format import format_bytes
 from gguf_widgets.core.library import ModelLibrary
 from gguf_widgets.core.manager import ModelManager, default_manager
 from gguf_widgets.core.model import Model
-from gguf_widgets.core.preferences import LAST_CONVERSATION, OPEN_TAB, Preferences
+from gguf_widgets.core.preferences import CHAT_SETTINGS, LAST_CONVERSATION, OPEN_TAB, Preferences
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.batch_types import RunStatus
 from gguf_widgets.core.store.store import Store, default_store
@@ -163,7 +163,11 @@ class Dashboard(anywidget.AnyWidget):
                 return ChatInterface(conversation_id=last, store=self._store)
             except InvalidValueError:
                 self._preferences.delete(LAST_CONVERSATION)
-        return ChatInterface(store=self._store)
+        chat = ChatInterface(store=self._store)
+        kept = self._preferences.get(CHAT_SETTINGS)
+        if kept is not None:
+            chat.take_settings(kept)
+        return chat
 
     def _run_under_way(self) -> str | None:
         """Return the run that was begun last and is still being carried out, if there is one."""
@@ -187,6 +191,8 @@ class Dashboard(anywidget.AnyWidget):
     def _on_chat(self, event: ChatEvent) -> None:
         if event.kind in (EventKind.ADDED, EventKind.RESET, EventKind.UPDATED):
             self._actor.post({"kind": "chat"})
+        if event.kind in (EventKind.MODEL, EventKind.RESET):
+            self._actor.post({"kind": "settings"})
 
     def _on_page(self, _widget: object, content: Any, _buffers: object) -> None:
         self._actor.post(content)
@@ -201,6 +207,9 @@ class Dashboard(anywidget.AnyWidget):
         elif kind == "chat" and self.chat.chat.conversation_id != self._remembered:
             self._remembered = self.chat.chat.conversation_id
             self._preferences.set(LAST_CONVERSATION, self._remembered)
+        elif kind == "settings" and self.chat.chat.conversation_id is None:
+            # Those of a conversation that has begun are kept with it.
+            self._preferences.set(CHAT_SETTINGS, self.chat.chat.settings.to_dict())
         elif kind == "dismiss":
             self._store.dismiss_notices()
         elif kind == "tab" and item.get("name") in _TABS:

@@ -248,7 +248,8 @@ def _template(draft: Draft, columns: Sequence[str], judged: Judged) -> None:
 
 def _field_with(unknown: set[str], template: Template, fields: list[str]) -> str:
     """Return the field that names one of these columns; what is asked, before all others."""
-    for message, field in reversed(list(zip(template.messages, fields, strict=True))):
+    last_first = zip(reversed(template.messages), reversed(fields), strict=True)
+    for message, field in last_first:
         if not message["content"].strip():
             continue
         if unknown & set(Template.parse(message["content"], template.syntax).columns):

@@ -2,10 +2,12 @@
 
 Promises: at most one update in `INTERVAL_S`, however fast the text comes, and the first piece at
 once; each update has the next number, so that a page notices a lost one and asks for a snapshot;
-every piece of HTML in it came out of `markdown`, where it was sanitised; what a person typed is
-sent as text. Leaves to others: threads, the widget's socket (`send`) and the page.
+every piece of HTML in it came out of `markdown`, where it was sanitised, or is escaped text in a
+frame (`_chat_settings_written`); what a person typed is sent as text. Leaves to others: threads,
+the widget's socket (`send`) and the page.
 
-One update holds only what changed: ``{"kind": "update", "seq", "messages"?, "delta"?, "state"?}``.
+One update holds only what changed: ``{"kind": "update", "seq", "messages"?, "delta"?, "state"?,
+"parts"?}``.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from gguf_widgets.core.chat_types import (
+from gguf_widgets.core.chat.types import (
     ChatEvent,
     ChatMessage,
     ChatSnapshot,
@@ -25,6 +27,7 @@ from gguf_widgets.core.chat_types import (
 from gguf_widgets.core.errors import from_wire
 from gguf_widgets.core.format import format_duration, format_rate
 from gguf_widgets.widgets import markdown
+from gguf_widgets.widgets._chat_settings_written import WrittenRenderer, style_of, written_blocks
 from gguf_widgets.widgets._words import ErrorView, error_view, message_note
 
 __all__ = ["INTERVAL_S", "ChatFeed"]
@@ -45,7 +48,8 @@ class _Live:
         self.first: float | None = None
         self.text = ""
         self.blocks: list[str] = []
-        self._renderer = markdown.StreamRenderer()
+        self._look = ("markdown", False)
+        self._renderer: markdown.StreamRenderer | WrittenRenderer = markdown.StreamRenderer()
         self._counts: list[tuple[float, int]] = []
 
     def count(self, num_tokens: int, now: float) -> None:
@@ -56,10 +60,18 @@ class _Live:
         while self._counts[0][0] < now - _RATE_WINDOW_S and len(self._counts) > 2:
             self._counts.pop(0)
 
-    def take(self, text: str) -> tuple[int, list[str]]:
-        """Take the whole text so far; return how many blocks stay, and the ones after them."""
-        if not text.startswith(self.text):  # another window wrote it anew
-            self.text, self.blocks, self._renderer = "", [], markdown.StreamRenderer()
+    def take(self, text: str, style: str, opened: bool) -> tuple[int, list[str]]:
+        """Take the whole text so far; return how many blocks stay, and the ones after them.
+
+        `opened` says that it begins inside the model's thinking, see `core.thinking`.
+        """
+        look = (style, opened)
+        if not text.startswith(self.text) or look != self._look:  # another window wrote it anew
+            self.text, self.blocks, self._look = "", [], look
+            is_formatted = style == "markdown"
+            self._renderer = (
+                markdown.StreamRenderer(opened=opened) if is_formatted else WrittenRenderer(style)
+            )
         keep, blocks = self._renderer.feed(text[len(self.text) :])
         self.text = text
         self.blocks = [*self.blocks[:keep], *blocks]
@@ -87,6 +99,10 @@ class ChatFeed:
         Sends one message to the page.
     surroundings : callable
         Returns the part of the state that the conversation does not know (see `chat_box`).
+    states : callable
+        Returns the states of the box's parts by their names; each is sent when it has changed.
+    more_of : callable
+        Returns what the parts add to the view of a message.
     clock : callable
         Seconds; `time.monotonic`, or a test's.
     """
@@ -96,18 +112,25 @@ class ChatFeed:
         take: Callable[[], ChatSnapshot],
         send: Callable[[Content], None],
         surroundings: Callable[[ChatSnapshot], Content],
+        states: Callable[[ChatSnapshot], Content] = lambda _shot: {},
+        more_of: Callable[[ChatMessage, ChatSnapshot], Content] = lambda _message, _shot: {},
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._take = take
         self._send = send
         self._surroundings = surroundings
+        self._states = states
+        self._more_of = more_of
         self._clock = clock
-        self._rendered: dict[str, tuple[str, list[str]]] = {}
+        self._rendered: dict[str, tuple[tuple[str, str, bool], list[str]]] = {}
         self._live: _Live | None = None
         self._shot = take()
         self._sent: dict[str, ChatMessage] = {}
+        self._more_sent: dict[str, Content] = {}
         self._state_sent: Content | None = None
-        self._stale = False
+        self._parts_sent: Content = {}
+        self._stale = self._touched = self._around_changed = False
+        self._around: tuple[list[Any], list[str]] = ([], [])
         self._last_update = self._last_figures = float("-inf")
         self.seq = 0
 
@@ -125,7 +148,7 @@ class ChatFeed:
 
     def touch(self) -> None:
         """Look at everything again with the next update: the surroundings changed."""
-        self._stale = True
+        self._stale = self._touched = True
 
     def tick(self) -> float | None:
         """Send an update if there is something and it is time; return the seconds until it is."""
@@ -142,19 +165,32 @@ class ChatFeed:
         """Send everything; the number stays, so that other views of this chat are not disturbed."""
         self._retake()
         self._last_update = self._clock()
+        self._sent, self._more_sent = {}, {}
         views = [self._view(message) for message in self._shot.messages]
         self._sent = {message.id: message for message in self._shot.messages}
-        self._state_sent = self._state()
+        self._state_sent, self._parts_sent = self._state(), self._states(self._shot)
         self._send(
-            {"kind": "snapshot", "seq": self.seq, "messages": views, "state": self._state_sent}
+            {
+                "kind": "snapshot",
+                "seq": self.seq,
+                "messages": views,
+                "state": self._state_sent,
+                "parts": self._parts_sent,
+            }
         )
 
     # -- what is sent -----------------------------------------------------------------------------
 
     def _send_update(self) -> None:
+        style = self._shot.style
         self._retake()
+        # What the parts add to a message is asked of each only if it can have changed: not for text
+        # that arrives, twenty times a second.
+        around = (list(self._shot.branches.items()), [m.id for m in self._shot.messages])
+        self._around_changed = self._touched or around != self._around or not self._shot.busy
+        self._around, self._touched = around, False
         shown = {message.id: message for message in self._shot.messages}
-        if not self._sent.keys() <= shown.keys():
+        if not self._sent.keys() <= shown.keys() or style != self._shot.style:
             self.seq += 1  # another conversation: nothing that is on its way counts any more
             self.send_snapshot()
             return
@@ -164,7 +200,9 @@ class ChatFeed:
             update["messages"] = [self._view(message) for message in changed]
         for message in shown.values():
             if self._has_more(message):
-                keep, blocks = self._live_for(message.id).take(message.content)
+                keep, blocks = self._live_for(message.id).take(
+                    message.content, style_of(message, self._shot.style), _opens_thinking(message)
+                )
                 update["delta"] = {"message": message.id, "keep": keep, "blocks": blocks}
         self._sent = shown
         if changed or "delta" not in update or self._figures_due():
@@ -172,6 +210,15 @@ class ChatFeed:
             state = self._state()
             if state != self._state_sent:
                 update["state"] = self._state_sent = state
+            parts = self._states(self._shot)
+            known = self._parts_sent
+            if parts != known:
+                update["parts"] = {
+                    name: part
+                    for name, part in parts.items()
+                    if name not in known or known[name] != part
+                }
+                self._parts_sent = parts
         if update:
             self.seq += 1
             self._send({"kind": "update", "seq": self.seq, **update})
@@ -182,11 +229,15 @@ class ChatFeed:
     def _is_new(self, message: ChatMessage) -> bool:
         """Whether the whole message must be sent: it is new, or more than its text has changed."""
         sent = self._sent.get(message.id)
-        if sent is None or sent is message:
-            return sent is None
+        if sent is None:
+            return True
         if message.status is MessageStatus.STREAMING and sent.status is message.status:
             return False
-        return sent != message
+        if sent is not message and sent != message:
+            return True
+        return self._around_changed and (
+            self._more_sent.get(message.id) != self._more_of(message, self._shot)
+        )
 
     def _has_more(self, message: ChatMessage) -> bool:
         """Whether an answer that the page has is being written and has grown."""
@@ -208,6 +259,7 @@ class ChatFeed:
 
     def _view(self, message: ChatMessage) -> Content:
         user = message.role == "user"
+        more = self._more_sent[message.id] = self._more_of(message, self._shot)
         return {
             "id": message.id,
             "role": message.role,
@@ -216,17 +268,28 @@ class ChatFeed:
             "blocks": [] if user else self._blocks(message),
             "note": message_note(message, left_out=message.id in self._shot.left_out),
             "error": _error(message),
+            "thinkingS": message.thinking_s,
+            "left": _left_words(message),
+            "summary": message.summary or "",
+            **more,
         }
 
     def _blocks(self, message: ChatMessage) -> list[str]:
+        style = style_of(message, self._shot.style)
         if message.status is MessageStatus.STREAMING:
             live = self._live_for(message.id)
-            live.take(message.content)
+            live.take(message.content, style, _opens_thinking(message))
             return live.blocks
-        content, blocks = self._rendered.get(message.id, (None, []))
-        if content != message.content:
-            blocks = markdown.to_blocks(message.content)
-            self._rendered[message.id] = (message.content, blocks)
+        wanted = (message.content, style, _opens_thinking(message))
+        known, blocks = self._rendered.get(message.id, (None, []))
+        if known != wanted:
+            is_formatted = style == "markdown"
+            blocks = (
+                markdown.to_blocks(message.content, opened=_opens_thinking(message))
+                if is_formatted
+                else written_blocks(message.content, style)
+            )
+            self._rendered[message.id] = (wanted, blocks)
         return blocks
 
     # -- the state --------------------------------------------------------------------------------
@@ -268,10 +331,31 @@ def _error(message: ChatMessage) -> ErrorView | None:
     return error_view(from_wire(message.error))
 
 
+def _opens_thinking(message: ChatMessage) -> bool:
+    """Whether the template had begun the model's thinking before the answer's first word."""
+    return bool((message.record or {}).get("opens_thinking"))
+
+
+def _left_words(message: ChatMessage) -> str:
+    """Return the visible mark of earlier messages that an answer was written without."""
+    num = len(message.left_out)
+    if not num:
+        return ""
+    which = "The oldest message was" if num == 1 else f"The {num} oldest messages were"
+    how = "summed up" if message.summary else "left out"
+    return f"The context was full: {which.lower()} {how} for this answer."
+
+
 def _working(shot: ChatSnapshot) -> str:
     """Return what the model does before its first word, where that takes long enough to read."""
     if shot.phase is Phase.READING and shot.num_total and shot.num_done is not None:
         return f"Reading: {shot.num_done:,} of {shot.num_total:,} tokens"
+    if shot.phase is Phase.LOOKING and shot.num_total and shot.num_done is not None:
+        percent = f": {100 * (shot.fraction or 0):.0f}%"
+        return f"Looking at image {shot.num_done} of {shot.num_total}{percent}"
+    if shot.phase is Phase.SUMMARIZING and shot.num_total and shot.num_done is not None:
+        step = min(shot.num_done + 1, shot.num_total)
+        return f"Summing up earlier messages: step {step} of {shot.num_total}"
     return ""
 
 

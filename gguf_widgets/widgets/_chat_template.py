@@ -16,8 +16,8 @@ from gguf_widgets.batch.output import Output
 from gguf_widgets.batch.spec import ModelRef, Prompt, Spec
 from gguf_widgets.batch.template import Template
 from gguf_widgets.batch.template_literal import Mark, as_template
-from gguf_widgets.core.chat import ChatInterface
-from gguf_widgets.core.chat_prompt import prompt_for
+from gguf_widgets.core.chat.interface import ChatInterface
+from gguf_widgets.core.chat.prompt import prompt_for
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.types import Message, SamplingSettings

@@ -61,9 +61,9 @@ def esm(path: Path, package: Path = _PACKAGE) -> str:
     return "\n".join(joining.parts)
 
 
-def css(path: Path) -> str:
-    """Join the base that all widgets share, which is colours and fonts, with a widget's style."""
-    return f"{_BASE.read_text(encoding='utf-8')}\n{path.read_text(encoding='utf-8')}"
+def css(*paths: Path) -> str:
+    """Join the base that all widgets share, which is colours and fonts, with a widget's styles."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in (_BASE, *paths))
 
 
 class _Joining:

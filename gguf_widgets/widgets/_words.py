@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from gguf_widgets.core import errors
-from gguf_widgets.core.chat_types import ChatMessage, MessageStatus
+from gguf_widgets.core.chat.types import ChatMessage, MessageStatus
 from gguf_widgets.core.errors import GgufWidgetsError
 from gguf_widgets.core.types import FinishReason
 
@@ -77,7 +77,10 @@ def message_note(message: ChatMessage, *, left_out: bool) -> str:
         tokens = message.usage.num_completion_tokens if message.usage else None
         if limit is not None and tokens is not None and tokens >= limit:
             return f"Cut off at {limit:,} tokens, the longest answer that was allowed."
-        return "Cut off: the context is full. Start a new conversation to go on."
+        return (
+            "Cut off: the context is full. Continue it and choose what to leave out, or start a new"
+            " conversation."
+        )
     if left_out and message.role == "user":
         return "The model does not see this message."
-    return ""
+    return "Changed by you." if message.edited else ""

@@ -4,8 +4,9 @@ Promises: shows what its `ChatInterface` holds, also after a reload of the page 
 kernel, and what another window adds to it (the store is the truth); text appears while it is
 written, at most 20 updates a second; Stop works while text comes; what a person typed is not lost
 when it cannot be sent; no callback of the page does more than put a note into a queue. Leaves to
-others: the conversation and its saving (`core.chat`), what is sent and when (`_chat_feed`), HTML
-(`markdown`), a conversation as a template (`_chat_template`), the look (static/).
+others: the conversation and its saving (`core.chat.interface`), what is sent and when
+(`_chat_feed`), HTML (`markdown`), whatever else there is around a conversation (its parts:
+`_chat_parts`), the look (static/).
 """
 
 from __future__ import annotations
@@ -18,21 +19,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import anywidget
 import traitlets
 
-from gguf_widgets.core.chat import ChatInterface
-from gguf_widgets.core.chat_answer import ChatModel
-from gguf_widgets.core.chat_types import ChatEvent, ChatSnapshot
-from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError
-from gguf_widgets.core.model import Model
+from gguf_widgets.core.chat.answer import ChatModel
+from gguf_widgets.core.chat.interface import ChatInterface
+from gguf_widgets.core.chat.types import ChatEvent, ChatMessage, ChatSnapshot
+from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError, to_wire
 from gguf_widgets.core.store.conversations import Conversations
 from gguf_widgets.core.types import Message
 from gguf_widgets.widgets._actor import Actor
 from gguf_widgets.widgets._chat_feed import ChatFeed
-from gguf_widgets.widgets._chat_template import (
-    cell_of,
-    changed_sampling,
-    marked_template,
-    template_of,
-)
+from gguf_widgets.widgets._chat_notebook import StaticCopy
+from gguf_widgets.widgets._chat_over_table import OverTablePart
+from gguf_widgets.widgets._chat_part import ChatPart, Content
+from gguf_widgets.widgets._chat_parts import PARTS, STYLES
+from gguf_widgets.widgets._chat_template import template_of
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets._esm import css, esm
 from gguf_widgets.widgets._words import as_known
@@ -45,6 +44,8 @@ __all__ = ["ChatBox"]
 _STATIC = Path(__file__).parent / "static"
 
 _log = logging.getLogger(__name__)
+
+_TOUCH = object()
 
 # They fit the bundled demo model, and any other.
 _EXAMPLES = (
@@ -79,6 +80,9 @@ class ChatBox(anywidget.AnyWidget):
     table : BatchTable, optional
         Where "Run this over a table" puts the conversation's prompt; without one the chat shows the
         cell that does it.
+    tools : list of callable or ToolBox, optional
+        Python functions that the model may ask for; each call is shown, and runs when it is
+        allowed. See `gguf_widgets.tool`.
     **sampling
         `SamplingSettings` by name: ``temperature=0``, ``max_tokens=200``, ...
 
@@ -104,7 +108,7 @@ class ChatBox(anywidget.AnyWidget):
 
     # As text: a path would make anywidget keep every widget for good, for its live reload.
     _esm = esm(_STATIC / "chat_box.js")
-    _css = css(_STATIC / "chat_box.css")
+    _css = css(_STATIC / "chat_box.css", *(_STATIC / name for name in STYLES))
     own_id = traitlets.Unicode().tag(sync=True)  # for the page, see `hearAnyway` in _connection.js
     height = traitlets.Unicode().tag(sync=True)
 
@@ -116,6 +120,7 @@ class ChatBox(anywidget.AnyWidget):
         system: str | None = None,
         height: int | str = 520,
         table: BatchTable | None = None,
+        tools: Any = None,
         **sampling: Any,
     ) -> None:
         if chat is not None and (system is not None or sampling):
@@ -128,15 +133,26 @@ class ChatBox(anywidget.AnyWidget):
         self._blocked = ""  # why nothing can be sent at this moment, from outside
         self._chooser = False  # whether there is a place on this page to choose a model
         self._notice = ""
-        self.table = table
-        self._cleared: str | None = None  # the conversation that Undo brings back
-        self.chat = chat if chat is not None else ChatInterface(model, system=system, **sampling)
-        if chat is not None and model is not None:
-            self.chat.model = model
-        self._feed = ChatFeed(self.chat.snapshot, self._tell, self._surroundings)
-        self._actor = Actor(
-            f"ChatBox-{self.model_id[:8]}", self._work, self._feed.tick, self._failed
+        if chat is None:
+            chat = ChatInterface(model, system=system, tools=tools, **sampling)
+        elif tools is not None:
+            chat.tools = tools
+        self.chat = chat
+        if model is not None and chat.model is not model:
+            chat.model = model
+        self._over_table = OverTablePart(self)
+        self._over_table.table = table
+        self._parts: tuple[ChatPart, ...] = (
+            self._over_table,
+            *(make(self) for make in PARTS),
         )
+        self._feed = ChatFeed(
+            self.chat.snapshot, self._tell, self._surroundings, self._states, self._more_of
+        )
+        name = f"ChatBox-{self.model_id[:8]}"
+        self._heavy = Actor(f"{name}-work", lambda do: do(), failed=self._failed)
+        self._actor = Actor(name, self._work, self._feed.tick, self._failed)
+        self._static: StaticCopy | None = None
         self._unsubscribe = self.chat.subscribe(self._actor.post)
         answer_where_asked(self.comm)
         self.on_msg(self._on_page)
@@ -151,7 +167,17 @@ class ChatBox(anywidget.AnyWidget):
     @model.setter
     def model(self, model: ChatModel | None) -> None:
         self.chat.model = model
-        self._actor.post({"kind": "touch"})
+        self.touch()
+
+    @property
+    def table(self) -> BatchTable | None:
+        """Where "Run this over a table" puts the conversation's prompt."""
+        table: BatchTable | None = self._over_table.table
+        return table
+
+    @table.setter
+    def table(self, table: BatchTable | None) -> None:
+        self._over_table.table = table
 
     def to_template(self, **columns: str) -> list[Message]:
         """Return the conversation as a template for a table: what came first, and what was asked.
@@ -180,12 +206,26 @@ class ChatBox(anywidget.AnyWidget):
         return template_of(self.chat, columns)
 
     def close(self) -> None:
-        """End the widget: its page part goes, its thread ends; the conversation stays."""
+        """End the widget: its page part goes, its threads end; the conversation stays."""
         # ipywidgets calls this for every widget when the interpreter ends, also a half-made one.
         if hasattr(self, "_unsubscribe"):
             self._unsubscribe()
+            self._heavy.close()
             self._actor.close()
+            for part in self._parts:
+                part.close()
+            if self._static is not None:
+                self._static.close()
         super().close()
+
+    def _ipython_display_(self) -> None:
+        """Show the live view in a notebook, and leave a copy there that needs no kernel."""
+        view = self._repr_mimebundle_()
+        if view is None:
+            return
+        if self._static is None:
+            self._static = StaticCopy(self.chat, self.model_id)
+        self._static.show(*view)
 
     def show_in_frame(self, *, blocked: str = "") -> None:
         """Tell the chat that it is part of a dashboard, which has a place to choose a model.
@@ -196,43 +236,107 @@ class ChatBox(anywidget.AnyWidget):
             Why nothing can be sent at this moment; "" if it can.
         """
         self._blocked, self._chooser = blocked, True
-        self._actor.post({"kind": "touch"})
+        self.touch()
+
+    # -- for its parts, see `ChatHost` ------------------------------------------------------------
+
+    def touch(self) -> None:
+        """Look at everything again and send what has changed."""
+        self._actor.post(_TOUCH)
+
+    def say(self, text: str) -> None:
+        """Show a line over the place to type; "" takes it away."""
+        self._notice = text
+        self.touch()
+
+    def tell(self, content: Content, buffers: list[bytes] | None = None) -> None:
+        """Send a message to every view of this chat."""
+        self.send(content, buffers)
+
+    def answer(self, asked: Content, buffers: list[bytes] | None = None, **more: Any) -> None:
+        """Answer a message of the page."""
+        self.send({"kind": "answer", "mid": asked.get("mid"), **more}, buffers)
+
+    def at_work(self, do: Callable[[], object], asked: Content | None = None) -> None:
+        """Do what may take long in a thread of its own; what comes of it answers `asked`."""
+
+        def work() -> None:
+            found: object = None
+            try:
+                found = do()
+            except Exception as error:
+                if asked is None:
+                    raise
+                self._refuse(asked, error)
+            else:
+                if asked is not None:
+                    self.answer(asked, **(found if isinstance(found, dict) else {}))
+            finally:
+                self.touch()
+
+        self._heavy.post(work)
 
     # -- from the page ----------------------------------------------------------------------------
 
-    def _on_page(self, _widget: object, content: Any, _buffers: object) -> None:
-        self._actor.post(content)
+    def _on_page(self, _widget: object, content: Any, buffers: Any) -> None:
+        if isinstance(content, dict):
+            self._actor.post((content, list(buffers) if isinstance(buffers, list | tuple) else []))
 
     def _work(self, item: object) -> None:
         """Do one thing of the queue; on the widget's own thread."""
         if isinstance(item, ChatEvent):
             self._feed.handle(item)
-            return
-        if isinstance(item, dict):
-            action = self._ACTIONS.get(str(item.get("kind")))
-            if action is not None:
-                action(self, item)
+        elif item is _TOUCH:
+            self._feed.touch()
+        elif isinstance(item, tuple):
+            content, buffers = item
+            try:
+                answer = self._heeded(str(content.get("kind")), content, buffers)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is shown where it was asked
+                self._refuse(content, error)
+            else:
+                if answer is not None:
+                    self.answer(content, **answer)
 
-    def _ping(self, content: dict[str, Any]) -> None:
+    def _heeded(self, kind: str, content: Content, buffers: list[Any]) -> Content | None:
+        if kind in self._ACTIONS:
+            return self._ACTIONS[kind](self, content)
+        for part in self._parts:
+            if kind in part.ACTIONS:
+                told: Content | None = part.ACTIONS[kind](part, content, buffers)
+                return told
+        return None
+
+    def _refuse(self, asked: Content, error: Exception) -> None:
+        """Answer with an error, in words; one that nobody expected is logged as well."""
+        if not isinstance(error, GgufWidgetsError):
+            _log.error("A message of the page could not be heeded", exc_info=error)
+        self.answer(asked, error=to_wire(as_known(error)))
+
+    def _ping(self, content: Content) -> None:
         self._take_from_others()
         self.send({"kind": "pong", "mid": content.get("mid"), "seq": self._feed.seq})
 
-    def _snapshot(self, _content: dict[str, Any]) -> None:
+    def _snapshot(self, _content: Content) -> None:
         self._feed.send_snapshot()
 
-    def _touch(self, _content: dict[str, Any]) -> None:
-        self._feed.touch()
-
-    def _start(self, content: dict[str, Any]) -> None:
+    def _start(self, content: Content) -> Content:
         text = str(content.get("text", ""))
-        self._cleared, self._notice = None, ""
+        self._notice = ""
         self._take_from_others()
+        more: Content = {}
+        for part in self._parts:
+            more |= part.for_sending(content)
         try:
-            self.chat.start(text)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the words go back and it is shown
+            self.chat.start(text, **more)
+        except Exception as error:  # the words go back to the page with it
             self._notice = as_known(error).message
-            self.send({"kind": "restore", "text": text})
-        self._feed.touch()
+            raise
+        finally:
+            self._feed.touch()
+        for part in self._parts:
+            part.sent(content)
+        return {}
 
     def _take_from_others(self) -> None:
         """Show what another window has added to this conversation.
@@ -249,88 +353,42 @@ class ChatBox(anywidget.AnyWidget):
         except GgufWidgetsError as error:  # gone, or not readable now: sending will say so
             _log.warning("The conversation could not be looked up: %s", error.message)
 
-    def _stop(self, _content: dict[str, Any]) -> None:
+    def _stop(self, _content: Content) -> None:
         self.chat.stop()
 
-    def _clear(self, _content: dict[str, Any]) -> None:
-        before = self.chat.conversation_id if self.chat.messages else None
+    def _clear(self, _content: Content) -> Content:
+        had_messages = bool(self.chat.messages)
         self.chat.clear()
-        self._cleared = before
-        self._notice = "The conversation before is saved." if before else ""
+        self._notice = "The conversation before is saved." if had_messages else ""
         self._feed.touch()
+        return {}
 
-    def _undo(self, _content: dict[str, Any]) -> None:
-        if self._cleared is not None:
-            self.chat.open(self._cleared)
-        self._cleared, self._notice = None, ""
-        self._feed.touch()
-
-    def _copy(self, content: dict[str, Any]) -> None:
-        for message in self.chat.snapshot().messages:
-            if message.id == content.get("message"):
-                reply = {"kind": "text", "mid": content.get("mid"), "text": message.content}
-                self.send(reply)
-
-    def _again(self, content: dict[str, Any]) -> None:
-        message_id = content.get("message")
-        try:
-            self.chat.regenerate(message_id if isinstance(message_id, str) else None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
-            self._notice = as_known(error).message
-        self._feed.touch()
-
-    def _plain_template(self, content: dict[str, Any]) -> None:
-        if isinstance(self.model, Model):
-            self.model.use_chat_template("chatml")
-            self._notice = "The plain template is used from now on."
-            self._again(content)
-            self._feed.touch()
-
-    def _over_table(self, content: dict[str, Any]) -> None:
-        """Put the conversation's prompt into the table, or show the cell that runs it."""
-        answer: dict[str, Any] = {"kind": "table", "mid": content.get("mid")}
-        try:
-            template = marked_template(self.chat, content.get("marked"))
-            if self.table is None:
-                text, left = cell_of(self.chat, template)
-                answer |= {"cell": text, "left": left}
-            else:
-                model = self.chat.model
-                self.table.use_template(
-                    template,
-                    model=None if model is None else model.name,
-                    sampling=changed_sampling(self.chat),
-                )
-                answer["is_there"] = True
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
-            answer["fault"] = as_known(error).message
-        self.send(answer)
-
-    _ACTIONS: ClassVar[dict[str, Callable[[Any, dict[str, Any]], None]]] = {
+    _ACTIONS: ClassVar[dict[str, Callable[[Any, Content], Content | None]]] = {
         "ping": _ping,
         "snapshot": _snapshot,
-        "touch": _touch,
         "send": _start,
         "stop": _stop,
         "clear": _clear,
-        "undo": _undo,
-        "copy": _copy,
-        "again": _again,
-        "plain_template": _plain_template,
-        "over_table": _over_table,
     }
 
     def _failed(self, error: Exception) -> None:
-        self._notice = as_known(error).message
-        self._feed.touch()
-        self._actor.post({"kind": "touch"})
+        self.say(as_known(error).message)
 
     # -- to the page ------------------------------------------------------------------------------
 
-    def _tell(self, content: dict[str, Any]) -> None:
+    def _tell(self, content: Content) -> None:
         self.send(content)
 
-    def _surroundings(self, shot: ChatSnapshot) -> dict[str, Any]:
+    def _states(self, shot: ChatSnapshot) -> Content:
+        return {part.NAME: part.state(shot) for part in self._parts}
+
+    def _more_of(self, message: ChatMessage, shot: ChatSnapshot) -> Content:
+        more: Content = {}
+        for part in self._parts:
+            more |= part.view(message, shot)
+        return more
+
+    def _surroundings(self, shot: ChatSnapshot) -> Content:
         model = self.chat.model
         reason = self._blocked or ("" if model is not None else "Choose a model first")
         return {
@@ -338,7 +396,7 @@ class ChatBox(anywidget.AnyWidget):
             "headline": reason or "Choose a model first",
             "reason": reason,
             "notice": " ".join([*shot.notices, *([self._notice] if self._notice else [])]),
-            "canUndo": self._cleared is not None,
+            "canUndo": shot.can_undo,
             "hint": self._hint(model),
             "examples": list(_EXAMPLES),
             "chooser": self._chooser and not self._blocked,

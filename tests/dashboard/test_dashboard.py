@@ -11,7 +11,7 @@ import pytest
 
 from gguf_widgets.core import config, demo_mode
 from gguf_widgets.core.manager import ModelManager
-from gguf_widgets.core.preferences import LAST_CONVERSATION, Preferences
+from gguf_widgets.core.preferences import CHAT_SETTINGS, LAST_CONVERSATION, Preferences
 from gguf_widgets.core.store.store import default_store
 from gguf_widgets.dashboard.dashboard import Dashboard
 
@@ -107,6 +107,25 @@ def test_a_conversation_that_is_gone_is_no_fault(open_one: Callable[[], Page]) -
     page = open_one()
     assert page.dashboard.chat.chat.messages == []
     assert page.state["notices"] == []
+
+
+def test_settings_made_before_the_first_message_are_found_again(
+    open_one: Callable[[], Page],
+) -> None:
+    page = open_one()
+    chat = page.dashboard.chat.chat
+    chat.change_settings(lambda settings: settings.change(top_k=3))
+    chat.system = "Be brief."
+    page.status = []
+    page.ask("ping")
+    page.wait(lambda: page.status)
+    again = open_one().dashboard.chat.chat
+    assert (again.sampling.top_k, again.system) == (3, "Be brief.")
+    for broken in ({"preset": {"title": "x", "telepathy": 1}}, 5):
+        Preferences(default_store()).set(CHAT_SETTINGS, broken)
+        other = open_one().dashboard.chat.chat
+        assert other.sampling.top_k == 40
+        assert "could not be used" in other.snapshot().notices[0]
 
 
 def test_demo_mode_is_said_with_the_line_to_type(

@@ -122,6 +122,32 @@ def test_a_table_becomes_a_typed_table_and_how_often_it_is_right_is_measured(
     assert "200 of 200 rows" in bars[0].data["text/html"], "the bar is drawn over, not repeated"
 
 
+def test_a_model_is_looked_into_and_what_the_words_promise_is_shown(
+    person: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = run(REPOSITORY / "notebooks" / "03_look_inside_a_model.ipynb", person, monkeypatch)
+    assert "erful" in text_of(cells["tokens"])
+    assert "😀" in text_of(cells["bytes"])
+    assert "Emma" in text_of(cells["chances"])
+    stories = re.findall(r"^\d -> (.*?)(?: \(again\))?$", text_of(cells["seeds"]), re.MULTILINE)
+    assert len(stories) == 4
+    assert stories[3] == stories[0], "the same seed tells the same story"
+    assert len(set(stories)) > 1, "and others tell others"
+    counts = re.findall(r"(\d+) different", text_of(cells["temperatures"]))
+    assert counts[0] == "1"
+    assert int(counts[2]) > 1
+    assert text_of(cells["begin"]).startswith("One night")
+    assert "<|im_start|>system\nYou are kind.<|im_end|>" in text_of(cells["prompt"])
+    assert "True" in text_of(cells["prompt-tokens"])
+    branch = text_of(cells["branch"])
+    first, second = [line for line in branch.splitlines() if line.strip()][1:3]
+    assert first != second
+    assert first[:20] == second[:20]
+    assert "2 versions of this answer" in branch
+    assert "The same answer, to the last of" in text_of(cells["repeat"])
+    assert "application/vnd.jupyter.widget-view+json" in mime_types(cells["box"])
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_is_stored_clean(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
@@ -138,4 +164,5 @@ def test_every_notebook_is_run_by_a_test() -> None:
         "dashboard.ipynb",
         "01_first_chat.ipynb",
         "02_batch_to_dataframe.ipynb",
+        "03_look_inside_a_model.ipynb",
     }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.chat_page import Page, shown_by
 
-from gguf_widgets.core.chat import ChatInterface
+from gguf_widgets.core.chat.interface import ChatInterface
 from gguf_widgets.core.errors import (
     InvalidValueError,
 )
@@ -79,7 +79,8 @@ def test_without_a_model_the_words_come_back_and_the_page_says_why(wire: Wire) -
     assert page.state["model"] is None
     assert page.state["reason"] == "Choose a model first"
     wire.ask("send", text="Hello there")
-    assert wire.wait_for("restore") == {"kind": "restore", "text": "Hello there"}
+    answer = wire.wait_for("answer")  # refused: the page still has the words, and shows them again
+    assert (answer["mid"], answer["error"]["message"]) == ("x", "Choose a model first.")
     page = wire.wait(lambda page: bool(page.state["notice"]))
     assert page.messages == {}
 

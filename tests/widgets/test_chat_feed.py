@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.chat_page import shown_by
 
-from gguf_widgets.core.chat_types import (
+from gguf_widgets.core.chat.types import (
     ChatEvent,
     ChatMessage,
     ChatSnapshot,
@@ -120,8 +120,9 @@ def test_at_most_twenty_updates_a_second_and_the_first_at_once() -> None:
     script = Script()
     begin(script)
     script.now, first = 10.0, len(script.sent)
-    for number in range(3000):
-        script.write("word ", tokens=number + 1)
+    words = ["word\n\n" if number % 100 == 99 else "word " for number in range(3000)]
+    for number, word in enumerate(words):
+        script.write(word, tokens=number + 1)
         script.now += 0.001
     script.settle()
     times = script.times[first:]
@@ -131,7 +132,7 @@ def test_at_most_twenty_updates_a_second_and_the_first_at_once() -> None:
     assert len(times) <= 3 / INTERVAL_S + 2
     page = shown_by(script.sent)
     assert page.gaps == 0
-    assert page.messages["m2"]["blocks"] == markdown.to_blocks("word " * 3000)
+    assert page.messages["m2"]["blocks"] == markdown.to_blocks("".join(words))
     rate = page.state["figures"][0]["value"]
     assert rate == "1,000 tokens/s"
 

@@ -12,7 +12,7 @@ from support.chat_fakes import FakeModel
 
 import gguf_widgets as gw
 from gguf_widgets.batch.template import Template
-from gguf_widgets.core.chat import ChatInterface
+from gguf_widgets.core.chat.interface import ChatInterface
 from gguf_widgets.core.errors import InvalidValueError, RequestError
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.model import Model
@@ -46,10 +46,10 @@ def talk(box: ChatBox) -> None:
 def click(box: ChatBox, monkeypatch: pytest.MonkeyPatch, marked: Any = None) -> dict[str, Any]:
     """Press the button as a page does; return what the page is told."""
     sent: list[dict[str, Any]] = []
-    monkeypatch.setattr(box, "send", sent.append)
-    box._work({"kind": "over_table", "mid": "x", "marked": marked})
+    monkeypatch.setattr(box, "send", lambda content, _buffers=None: sent.append(content))
+    box._work(({"kind": "over_table", "mid": "x", "marked": marked}, []))
     (answer,) = sent
-    assert answer.pop("kind") == "table"
+    assert answer.pop("kind") == "answer"
     assert answer.pop("mid") == "x"
     return answer
 
@@ -117,7 +117,7 @@ def test_the_cell_repeats_the_question_with_its_settings(box: ChatBox, model: Mo
 def test_the_button_shows_the_cell_or_fills_the_table(
     box: ChatBox, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "Write one first" in click(box, monkeypatch)["fault"]
+    assert "Write one first" in click(box, monkeypatch)["error"]["message"]
     talk(box)
     assert "model.map(" in click(box, monkeypatch)["cell"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gguf_widgets.dashboard.dashboard import Dashboard
+from gguf_widgets.widgets._chat_parts import STYLES
 from gguf_widgets.widgets._esm import css, esm
 from gguf_widgets.widgets.chat_box import ChatBox
 from gguf_widgets.widgets.model_picker import ModelPicker
@@ -148,7 +149,7 @@ def test_a_widgets_module_stands_alone(widget: type, tmp_path: Path) -> None:
     module = esm(ENTRIES[widget])
     assert widget._esm == module  # type: ignore[attr-defined]
     code = re.sub(r"/\*.*?\*/", "", module, flags=re.DOTALL)
-    assert not re.search(r"\bimport\b", code)
+    assert not re.search(r"^\s*import\b|\bimport\s*[(.]", code, flags=re.MULTILINE)
     assert re.findall(r"^export\b.*", module, flags=re.MULTILINE) == ["export default { render };"]
     node = shutil.which("node")
     if node is None:
@@ -161,8 +162,9 @@ def test_a_widgets_module_stands_alone(widget: type, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("widget", ENTRIES, ids=lambda widget: widget.__name__)
 def test_a_widgets_style_begins_with_the_shared_base(widget: type) -> None:
-    own = ENTRIES[widget].with_suffix(".css")
-    base = (PACKAGE / "widgets" / "static" / "_base.css").read_text(encoding="utf-8")
-    assert widget._css == css(own)  # type: ignore[attr-defined]
-    assert css(own).startswith(base)
-    assert css(own).endswith(own.read_text(encoding="utf-8"))
+    static = PACKAGE / "widgets" / "static"
+    parts = [static / name for name in STYLES] if widget is ChatBox else []
+    sheets = [static / "_base.css", ENTRIES[widget].with_suffix(".css"), *parts]
+    joined = widget._css  # type: ignore[attr-defined]
+    assert joined == css(*sheets[1:])
+    assert joined == "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)

@@ -15,6 +15,7 @@
 import { Heartbeat, newMid } from "../../widgets/static/_connection.js";
 import { confirmCopy, copyText } from "../../widgets/static/_copy.js";
 import { ghostButton, h, icon } from "../../widgets/static/_dom.js";
+import { keepKeys } from "../../widgets/static/_lab_keys.js";
 
 /**
  * @import { WidgetModel } from "../../widgets/static/_connection.js"
@@ -240,6 +241,7 @@ class DashboardView {
     model.on("msg:custom", onMessage);
     signal.addEventListener("abort", () => model.off("msg:custom", onMessage));
     this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), () => this.post("snapshot"), signal);
+    keepKeys(this.root, signal);
     this.post("snapshot");
   }
 

@@ -7,12 +7,12 @@
  * while figures come. Leaves to others: figures and words (Python), plotly.js (_chart.js).
  */
 
-import { wordsOf } from "./_batch_link.js";
+import { wordsOf } from "./_link.js";
 import { Chart } from "./_chart.js";
 import { ghostButton, h, icon } from "./_dom.js";
 
 /**
- * @import { Link } from "./_batch_link.js"
+ * @import { Link } from "./_link.js"
  * @import { ChartTheme } from "./_chart.js"
  * @typedef {{name: string, counts: number[]}} ChartSeries
  * @typedef {{key: string, kind: string, title: string, column: string | null, unit: string, names: string[], values: any[], edges: number[], isSingle: boolean, hasMore: boolean, series: ChartSeries[], left: [number, number], words: string}} ChartView

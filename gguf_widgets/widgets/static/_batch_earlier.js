@@ -7,10 +7,10 @@
  * (Python).
  */
 
-import { wordsOf } from "./_batch_link.js";
+import { wordsOf } from "./_link.js";
 import { ghostButton, h, icon } from "./_dom.js";
 
-/** @import { Link } from "./_batch_link.js" */
+/** @import { Link } from "./_link.js" */
 
 const RUN_WORDS = /** @type {Record<string, string>} */ ({ ready: "not started", running: "at work", paused: "paused", stopped: "stopped", interrupted: "interrupted", finished: "finished", failed: "could not go on" });
 

@@ -9,12 +9,12 @@
 
 import { AnswerPart } from "./_batch_answer.js";
 import { ImagesPart, PromptParts } from "./_batch_images.js";
-import { wordsOf } from "./_batch_link.js";
+import { wordsOf } from "./_link.js";
 import { ModelsPart } from "./_batch_models.js";
 import { TurnsPart } from "./_batch_turns.js";
 import { ghostButton, h, icon, setChildren } from "./_dom.js";
 
-/** @import { Link } from "./_batch_link.js" */
+/** @import { Link } from "./_link.js" */
 
 const DRAFT_AFTER_MS = 200;
 const FIELD = { "data-lm-suppress-shortcuts": "true", autocomplete: "off", spellcheck: "false" };

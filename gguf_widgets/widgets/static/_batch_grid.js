@@ -7,11 +7,11 @@
  * others: finding rows (Python), a row's details (_batch_row.js).
  */
 
-import { wordsOf } from "./_batch_link.js";
+import { wordsOf } from "./_link.js";
 import { h, icon } from "./_dom.js";
 
 /**
- * @import { Link } from "./_batch_link.js"
+ * @import { Link } from "./_link.js"
  * @typedef {{number: number, row: number, prompt: number, model: number, sample: number, status: string, values: Record<string, string | null>, outputs: Record<string, string | null>, certainty: number | null, error: string | null, edited: boolean}} GridRow
  * @typedef {{status: string, words: string, where: Record<string, any>, sort: string, descending: boolean}} GridQuery
  * @typedef {{id: string, label: string, width: string, isNumber?: boolean, isStatus?: boolean, of: (row: GridRow) => string | null}} GridColumn

@@ -7,11 +7,11 @@
  * files may be read, and what is a picture (Python).
  */
 
-import { wordsOf } from "./_batch_link.js";
+import { wordsOf } from "./_link.js";
 import { h, icon, setChildren } from "./_dom.js";
 
 /**
- * @import { Link } from "./_batch_link.js"
+ * @import { Link } from "./_link.js"
  * @typedef {{key: string, alt: string, width: number, height: number}} KnownPicture
  * @typedef {KnownPicture | {words: string, isFault: boolean}} PictureView
  * @typedef {{text?: string, left?: number, picture?: PictureView}} PromptPart

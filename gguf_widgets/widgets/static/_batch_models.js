@@ -8,7 +8,7 @@
 
 import { ghostButton, h } from "./_dom.js";
 
-/** @import { Link } from "./_batch_link.js" */
+/** @import { Link } from "./_link.js" */
 
 export class ModelsPart {
   /** @param {Link} link @param {() => void} changed */

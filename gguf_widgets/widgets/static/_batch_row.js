@@ -8,10 +8,10 @@
 
 import { STATUS_WORDS } from "./_batch_grid.js";
 import { PromptParts } from "./_batch_images.js";
-import { wordsOf } from "./_batch_link.js";
+import { wordsOf } from "./_link.js";
 import { ghostButton, h, icon } from "./_dom.js";
 
-/** @import { Link } from "./_batch_link.js" */
+/** @import { Link } from "./_link.js" */
 
 const WHO = /** @type {Record<string, string>} */ ({ system: "System message", user: "Asked", assistant: "The model" });
 const TYPED = { "data-lm-suppress-shortcuts": "true", autocomplete: "off", spellcheck: "false" };

@@ -6,10 +6,10 @@
  * stand beside what mends them. Leaves to others: reading it (Python).
  */
 
-import { wordsOf } from "./_batch_link.js";
+import { wordsOf } from "./_link.js";
 import { h, icon, setChildren } from "./_dom.js";
 
-/** @import { Link } from "./_batch_link.js" */
+/** @import { Link } from "./_link.js" */
 
 const TABLE_PIECE_BYTES = 1 << 20;
 const TABLE_ACCEPT = ".csv,.tsv,.tab,.txt,.json,.jsonl,.ndjson,.xlsx,.xlsm,.parquet,.pq,.gz";

@@ -9,12 +9,12 @@
 import { ChartsPart } from "./_batch_charts.js";
 import { titleForm } from "./_batch_earlier.js";
 import { Grid, STATUS_WORDS } from "./_batch_grid.js";
-import { wordsOf } from "./_batch_link.js";
+import { wordsOf } from "./_link.js";
 import { RowPart } from "./_batch_row.js";
 import { copyText } from "./_copy.js";
 import { ghostButton, h, icon } from "./_dom.js";
 
-/** @import { Link } from "./_batch_link.js" */
+/** @import { Link } from "./_link.js" */
 
 const UNDER_WAY = ["running", "paused"];
 const CAN_GO_ON = ["ready", "paused", "stopped", "interrupted", "failed"];

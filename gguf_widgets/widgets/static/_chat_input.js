@@ -33,9 +33,11 @@ export class ComposerElement {
     });
     this.send = h("button", { type: "submit", class: "gw-round", "data-gw": "chat-send", "aria-label": "Send", title: "Send (Enter)" }, [icon("send")]);
     this.stop = iconButton("stop", "Stop (Esc)", { class: "gw-round gw-round-stop", "data-gw": "chat-stop", hidden: true });
+    this.start = h("div", { class: "gw-composer-part" });
+    this.end = h("div", { class: "gw-composer-part" });
     this.root = h("form", { class: "gw-composer" }, [
       this.input,
-      h("div", { class: "gw-composer-row" }, [this.reason, this.send, this.stop]),
+      h("div", { class: "gw-composer-row" }, [this.start, this.reason, this.end, this.send, this.stop]),
     ]);
     this.root.addEventListener("click", (event) => {
       if (event.target === this.root) this.input.focus();

@@ -2,56 +2,72 @@
 /**
  * The conversation on screen: the messages, the list that scrolls, and how it follows the end.
  *
- * Promises: an answer's blocks that stay the same are not drawn again; the list follows what comes
- * only while its end is seen. Leaves to others: which messages there are (`chat_box.js`, Python).
+ * Promises: the list follows what comes only while its end is seen. Leaves to others: which messages
+ * there are (`chat_box.js`, Python), and how an answer's text is drawn (`_chat_blocks.js`).
  */
 
-import { confirmCopy, copyText } from "./_copy.js";
-import { ghostButton, h, icon, setChildren } from "./_dom.js";
+import { BlocksElement } from "./_chat_blocks.js";
+import { h, icon, setChildren } from "./_dom.js";
 
 /**
+ * @import { Part } from "./_chat_part.js"
+ *
  * @typedef {{title: string, text: string, retry: boolean, template: boolean}} ErrorView
  * @typedef {{
  *   id: string, role: string, status: string, text: string, blocks: string[],
- *   note: string, error: ErrorView | null,
- * }} MessageView
+ *   note: string, error: ErrorView | null, [more: string]: any,
+ * }} MessageView   what the parts of the box add is in it, too
  */
 
 const NEAR_END_PX = 48;
 
 /** One message on screen. */
-class MessageElement {
-  /** @param {MessageView} view @param {(kind: string, id: string) => void} act */
-  constructor(view, act) {
-    this.act = act;
+export class MessageElement {
+  /** @param {MessageView} view @param {Part[]} parts */
+  constructor(view, parts) {
+    this.parts = parts;
     this.id = view.id;
-    /** @type {string[]} what is shown, block by block */
-    this.blocks = [];
-    this.body = h("div", { class: "gw-body" });
+    this.body = h("div", { class: "gw-body", dir: view.role === "user" ? "auto" : null });
+    this.blocks = new BlocksElement(this.body);
+    this.left = h("details", { class: "gw-left", "data-gw": "chat-left-out" });
     this.note = h("p", { class: "gw-note" });
     this.error = h("div", { class: "gw-error" });
-    this.copyButton = ghostButton("copy", "Copy this answer", { class: "gw-ghost gw-copy" });
-    this.copyButton.addEventListener("click", () => act("copy", this.id));
-    const again = ghostButton("again", "Answer again; the answer before stays saved", { class: "gw-ghost gw-again" });
-    again.addEventListener("click", () => act("again", this.id));
-    this.tools = h("div", { class: "gw-tools" }, [this.copyButton, again]);
-    this.root = h("article", { class: "gw-message", "data-gw": "chat-message" });
+    this.tools = h("div", { class: "gw-tools" });
+    this.root = h("article", { class: "gw-message", "data-gw": "chat-message", "data-id": view.id });
+    this.view = view;
     this.update(view);
   }
 
   /** @param {MessageView} view */
   update(view) {
+    this.view = view;
     const own = view.role === "user";
     this.root.dataset.role = view.role;
     this.root.dataset.status = view.status;
     this.root.setAttribute("aria-busy", String(view.status === "streaming"));
     this.root.setAttribute("aria-label", own ? "You" : "The model");
     if (own) this.body.textContent = view.text;
-    else this.setBlocks(commonLength(this.blocks, view.blocks), view.blocks);
+    else {
+      this.blocks.set(view.blocks);
+      this.blocks.setThinking(view.thinkingS ?? null, view.status === "streaming");
+    }
     this.note.textContent = view.note;
+    this.showLeft(view.left ?? "", view.summary ?? "");
     this.showError(view.error);
-    const parts = [this.body, view.error && this.error, view.note && this.note, !own && this.tools];
-    setChildren(this.root, parts.filter((part) => part instanceof Node));
+    setChildren(this.tools, this.parts.flatMap((part) => part.buttonsFor?.(view) ?? []));
+    const more = this.parts.map((part) => part.bodyFor?.(view) ?? null);
+    const shown = [view.left && this.left, this.body, ...more, view.error && this.error, view.note && this.note, this.tools];
+    setChildren(this.root, shown.filter((part) => part instanceof Node));
+  }
+
+  /** What the answer was written without. @param {string} words @param {string} summary */
+  showLeft(words, summary) {
+    if (this.left.dataset.words === words) return;
+    this.left.dataset.words = words;
+    const line = [icon("info"), h("span", { text: words })];
+    this.left.classList.toggle("gw-left-plain", !summary);
+    if (summary) this.left.replaceChildren(h("summary", { title: "Show what was sent in their place" }, line), h("p", { text: summary }));
+    else this.left.replaceChildren(h("summary", { tabindex: "-1" }, line));
   }
 
   /** @param {ErrorView | null} error */
@@ -61,64 +77,16 @@ class MessageElement {
     this.error.replaceChildren(icon("warn"), text);
     this.error.dataset.gw = "chat-error";
     this.error.setAttribute("role", "alert");
-    /** @type {[boolean, string, string][]} */
-    const choices = [
-      [error.template, "plain_template", "Use the plain template"],
-      [error.retry && !error.template, "again", "Try again"],
-    ];
-    for (const [, kind, label] of choices.filter(([wanted]) => wanted)) {
-      const button = h("button", { type: "button", class: "gw-button", text: label });
-      button.addEventListener("click", () => this.act(kind, this.id));
-      text.append(button);
-    }
+    for (const part of this.parts) text.append(...(part.buttonsForError?.(this.view) ?? []));
   }
-
-  /**
-   * Replace the blocks after the first `keep` by `blocks.slice(keep)`.
-   * @param {number} keep @param {string[]} blocks all of them
-   */
-  setBlocks(keep, blocks) {
-    while (this.body.children.length > keep) this.body.lastElementChild?.remove();
-    for (const html of blocks.slice(keep)) {
-      const block = h("div", { class: "gw-block" });
-      block.innerHTML = html; // sanitised in Python (widgets/markdown.py), the one place for it
-      for (const code of block.querySelectorAll(".gw-code")) addCodeTools(code);
-      this.body.append(block);
-    }
-    this.blocks = blocks;
-  }
-
-  /** @param {number} keep @param {string[]} blocks those after `keep` @returns {boolean} */
-  applyDelta(keep, blocks) {
-    if (keep > this.blocks.length) return false;
-    this.setBlocks(keep, [...this.blocks.slice(0, keep), ...blocks]);
-    return true;
-  }
-}
-
-/** @param {string[]} a @param {string[]} b @returns {number} how many of the first are equal */
-function commonLength(a, b) {
-  let length = 0;
-  while (length < a.length && length < b.length && a[length] === b[length]) length += 1;
-  return length;
-}
-
-/** Give a code block its head: the language, and a Copy button. @param {Element} code */
-function addCodeTools(code) {
-  const text = code.querySelector("pre")?.textContent ?? "";
-  const button = ghostButton("copy", "Copy this code");
-  button.addEventListener("click", async () => {
-    if (await copyText(text)) confirmCopy(button);
-  });
-  const language = code.getAttribute("data-lang") || "text";
-  code.prepend(h("div", { class: "gw-code-head" }, [h("span", { text: language }), button]));
 }
 
 /** The scrolling list of messages, the "latest" button and what is shown when there are none. */
 export class LogElement {
-  /** @param {(kind: string, id: string) => void} act @param {AbortSignal} signal */
-  constructor(act, signal) {
-    this.act = act;
+  /** @param {AbortSignal} signal */
+  constructor(signal) {
+    /** @type {Part[]} */
+    this.parts = [];
     /** @type {Map<string, MessageElement>} */
     this.messages = new Map();
     this.following = true;
@@ -134,6 +102,10 @@ export class LogElement {
       this.toEnd();
     });
     this.scroller.addEventListener("scroll", () => this.noteScroll(), { passive: true, signal });
+    // What opens inside a message must not move away what the person is looking at.
+    this.column.addEventListener("gw-stay", () => {
+      this.following = false;
+    });
     // Content grows by more than messages: a font arrives, the panel folds, the box is resized.
     const observer = new ResizeObserver(() => this.follow());
     observer.observe(this.column);
@@ -166,8 +138,9 @@ export class LogElement {
     for (const view of views) {
       const old = known.get(view.id);
       old?.update(view);
-      this.messages.set(view.id, old ?? new MessageElement(view, this.act));
+      this.messages.set(view.id, old ?? new MessageElement(view, this.parts));
     }
+    for (const id of known.keys()) if (!this.messages.has(id)) for (const part of this.parts) part.forget?.(id);
     setChildren(this.list, [...this.messages.values()].map((message) => message.root));
     this.follow();
     return focused && !this.root.contains(document.activeElement);
@@ -178,7 +151,7 @@ export class LogElement {
     const old = this.messages.get(view.id);
     if (old) old.update(view);
     else {
-      const message = new MessageElement(view, this.act);
+      const message = new MessageElement(view, this.parts);
       this.messages.set(view.id, message);
       this.list.append(message.root);
       if (view.role === "user") this.following = true;
@@ -193,7 +166,7 @@ export class LogElement {
 
   /** @param {string} id @param {number} keep @param {string[]} blocks @returns {boolean} */
   delta(id, keep, blocks) {
-    const done = this.messages.get(id)?.applyDelta(keep, blocks) ?? false;
+    const done = this.messages.get(id)?.blocks.applyDelta(keep, blocks) ?? false;
     this.follow();
     return done;
   }

@@ -8,13 +8,14 @@
 
 import { EarlierPart } from "./_batch_earlier.js";
 import { FormPart } from "./_batch_form.js";
-import { Link, wordsOf } from "./_batch_link.js";
+import { Link, wordsOf } from "./_link.js";
 import { SourcePart } from "./_batch_source.js";
 import { WorkPart } from "./_batch_work.js";
 import { Heartbeat, newMid } from "./_connection.js";
 import { h, icon } from "./_dom.js";
+import { keepKeys } from "./_lab_keys.js";
 
-/** @import { BatchModel } from "./_batch_link.js" */
+/** @import { LinkModel } from "./_link.js" */
 
 /** The check before a run, and its start. */
 class CheckPart {
@@ -73,7 +74,7 @@ class CheckPart {
 }
 
 class BatchView {
-  /** @param {BatchModel} model @param {HTMLElement} el @param {AbortSignal} signal */
+  /** @param {LinkModel} model @param {HTMLElement} el @param {AbortSignal} signal */
   constructor(model, el, signal) {
     this.page = `b${newMid()}`;
     this.link = new Link(model, this.page, signal);
@@ -115,6 +116,7 @@ class BatchView {
     addEventListener("pagehide", () => this.form.timer !== undefined && this.form.flush(), { signal });
     signal.addEventListener("abort", () => model.off("msg:custom", onMessage));
     this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), () => this.link.tell("snapshot"), signal);
+    keepKeys(this.root, signal);
     this.link.tell("snapshot");
   }
 
@@ -186,7 +188,7 @@ class BatchView {
 }
 
 export default {
-  /** @param {{model: BatchModel, el: HTMLElement}} context */
+  /** @param {{model: LinkModel, el: HTMLElement}} context */
   render({ model, el }) {
     const controller = new AbortController();
     new BatchView(model, el, controller.signal);

@@ -8,115 +8,113 @@
  * listener and timer ends with the view. Leaves to others: the conversation itself (Python).
  *
  * Messages from Python:
- *   snapshot {seq, messages, state}   everything; `seq` is where the numbers stand
- *   update {seq, messages?, delta?, state?}   what changed: messages new or different; of one
- *     message, `keep` rendered blocks stay and `blocks` follow; the surroundings
- *   text {mid, text}      the answer to "copy"
- *   restore {text}        words that could not be sent
- *   table {mid, is_there? | cell?, left? | fault?}   the answer to "over_table"
+ *   snapshot {seq, messages, state, parts}   everything; `seq` is where the numbers stand
+ *   update {seq, messages?, delta?, state?, parts?}   what changed: messages new or different; of
+ *     one message, `keep` rendered blocks stay and `blocks` follow; the surroundings; the parts
+ *   answer {mid, ... | error}   to what was asked with this `mid`
  *   pong {mid, seq}       Python is there; `seq` shows whether the last update arrived
- * Messages to Python: snapshot, send {text}, stop, clear, undo, copy {message},
- *   again {message}, plain_template {message}, over_table {marked}, ping; each with `mid` (never `id`,
- *   which ipykernel keeps for itself).
+ *   whatever a part has agreed with its other side
+ * Messages to Python: snapshot, send {text, ...}, stop, clear, ping, and those of the parts; each with
+ *   `mid` (never `id`, which ipykernel keeps for itself).
  */
 
+import { ActsPart } from "./_chat_acts.js";
+import { InsidePart } from "./_chat_inside.js";
+import { ConnectionBar, HeadElement, contextWords } from "./_chat_head.js";
 import { ComposerElement, isComposing } from "./_chat_input.js";
+import { LibraryPart } from "./_chat_library.js";
 import { LogElement } from "./_chat_messages.js";
+import { NotebookPart } from "./_chat_notebook.js";
+import { SettingsPart } from "./_chat_settings.js";
+import { WritingPart } from "./_chat_writing.js";
+import { ToolsPart } from "./_chat_tools.js";
 import { TableElement, markedIn } from "./_chat_table.js";
 import { Heartbeat, newMid } from "./_connection.js";
-import { confirmCopy, copyText } from "./_copy.js";
-import { h, icon } from "./_dom.js";
+import { h } from "./_dom.js";
+import { keepKeys } from "./_lab_keys.js";
+import { Link, wordsOf } from "./_link.js";
 
 /**
- * @import { WidgetModel } from "./_connection.js"
+ * @import { LinkModel } from "./_link.js"
+ * @import { Part, Places } from "./_chat_part.js"
  *
  * @typedef {{label: string, text: string}} Example
  * @typedef {{value: string, title: string}} Figure
  * @typedef {{
  *   model: {name: string, detail: string} | null,
- *   headline: string, reason: string, busy: boolean, working: string, canUndo: boolean,
+ *   headline: string, reason: string, busy: boolean, working: string, canUndo: string,
  *   figures: Figure[], context: {used: number, available: number, title: string, value: string} | null,
  *   notice: string, hint: string, examples: Example[], chooser: boolean,
  * }} ChatState
  */
 
-/** The bar that says that Python does not answer. */
-class ConnectionBar {
-  constructor() {
-    this.text = h("span");
-    const reload = h("button", { type: "button", class: "gw-button", "data-gw": "gw-reload", text: "Reload" });
-    reload.addEventListener("click", () => location.reload());
-    this.reload = reload;
-    this.root = h("div", { class: "gw-bar", role: "alert", hidden: true }, [icon("warn"), this.text, reload]);
-  }
-
-  /** @param {"there" | "busy" | "gone"} state @returns {boolean} whether anything changed */
-  show(state) {
-    if (this.root.dataset.state === state) return false;
-    this.root.dataset.state = state;
-    this.root.hidden = state === "there";
-    this.reload.hidden = state !== "gone";
-    if (state === "gone") this.root.dataset.gw = "gw-disconnected";
-    else delete this.root.dataset.gw;
-    this.text.textContent =
-      state === "gone"
-        ? "The connection to Python is gone. Your conversation is saved. Reload the page to go on."
-        : "Python is busy with something else. The chat goes on when it is free.";
-    return true;
-  }
-}
-
-/** The line above the conversation. */
-class HeadElement {
-  /** @param {HTMLElement} more another action */
-  constructor(more) {
-    this.title = h("span", { class: "gw-title" });
-    this.clear = h(
-      "button",
-      { type: "button", class: "gw-quiet", "data-gw": "chat-clear", title: "Start a new conversation; this one stays saved" },
-      [icon("fresh"), h("span", { text: "New conversation" })],
-    );
-    this.root = h("div", { class: "gw-head" }, [this.title, h("div", { class: "gw-head-actions" }, [more, this.clear])]);
-  }
-}
+/** The parts beside the conversation, by the names that Python gives them. @type {[string, new (link: Link, places: Places) => Part][]} */
+const CHAT_PARTS = [["tools", ToolsPart], ["acts", ActsPart], ["library", LibraryPart], ["notebook", NotebookPart], ["inside", InsidePart], ["settings", SettingsPart], ["writing", WritingPart]];
 
 /** The view: owns the parts above and talks to Python. */
 class ChatView {
-  /** @param {WidgetModel} model @param {HTMLElement} el @param {AbortSignal} signal */
+  /** @param {LinkModel} model @param {HTMLElement} el @param {AbortSignal} signal */
   constructor(model, el, signal) {
     this.model = model;
     this.signal = signal;
+    this.link = new Link(model, newMid(), signal);
     this.seq = -1;
     this.asked = 0;
+    this.sending = false;
+    this.undoPassed = false; // a message was sent after what could be undone
     this.connection = "there";
     /** @type {ChatState | null} */
     this.state = null;
-    /** @type {Map<string, string>} copy requests on their way: mid to message id */
-    this.copies = new Map();
-    const act = (/** @type {string} */ kind, /** @type {string} */ id) => this.act(kind, id);
-    this.log = new LogElement(act, signal);
+    /** @type {Record<string, any>} */
+    this.states = {};
+    this.log = new LogElement(signal);
     this.bar = new ConnectionBar();
+    this.head = new HeadElement();
     this.table = new TableElement();
-    /** @type {Map<string, boolean>} asked for a table: mid, and whether a part was marked */
-    this.tables = new Map();
-    this.head = new HeadElement(this.table.button);
+    this.head.end.prepend(this.table.button);
     this.composer = new ComposerElement();
     this.stats = h("div", { class: "gw-stats", "data-gw": "chat-stats" });
     this.notice = h("div", { class: "gw-notice", role: "status" });
+    this.above = h("div", { class: "gw-above" });
+    this.below = h("div", { class: "gw-below" });
+    this.left = h("div", { class: "gw-side gw-side-left" });
+    this.right = h("div", { class: "gw-side gw-side-right" });
     this.root = h("section", { class: "gw-chat", "aria-label": "Chat" }, [
       this.bar.root,
       this.head.root,
-      this.log.root,
-      h("div", { class: "gw-foot" }, [this.table.root, this.notice, this.composer.root, this.stats]),
+      h("div", { class: "gw-middle" }, [
+        this.left,
+        h("div", { class: "gw-main" }, [
+          this.log.root,
+          h("div", { class: "gw-foot" }, [this.table.root, this.notice, this.above, this.composer.root, this.below, this.stats]),
+        ]),
+        this.right,
+      ]),
     ]);
+    const places = {
+      root: this.root,
+      headStart: this.head.start,
+      headEnd: this.head.end,
+      left: this.left,
+      right: this.right,
+      above: this.above,
+      composer: this.composer.root,
+      input: this.composer.input,
+      composerStart: this.composer.start,
+      composerEnd: this.composer.end,
+      foot: this.below,
+    };
+    this.parts = new Map(CHAT_PARTS.map(([name, Made]) => [name, new Made(this.link, places)]));
+    this.log.parts = [...this.parts.values()];
     this.listen();
     el.append(this.root);
     this.takeSlots(el);
     this.applySize();
-    const onMessage = (/** @type {any} */ content) => this.receive(content);
+    const onMessage = (/** @type {any} */ content, /** @type {DataView[]} */ buffers) => this.receive(content, buffers ?? []);
     model.on("msg:custom", onMessage);
     signal.addEventListener("abort", () => model.off("msg:custom", onMessage));
     this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), () => this.askSnapshot(), signal);
+    keepKeys(this.root, signal);
     this.heartbeat.beat();
     this.askSnapshot();
   }
@@ -125,16 +123,21 @@ class ChatView {
     const { root, input, stop } = this.composer;
     this.root.addEventListener("keydown", (event) => this.onKey(event));
     this.head.clear.addEventListener("click", () => {
-      this.post("clear");
+      this.undoPassed = false;
+      this.link.tell("clear");
       input.focus();
     });
-    this.table.button.addEventListener("click", () => this.overTable());
+    this.table.button.addEventListener("click", () => void this.overTable());
     root.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.submit();
+      void this.submit();
     });
-    stop.addEventListener("click", () => this.post("stop"));
+    stop.addEventListener("click", () => this.link.tell("stop"));
     input.addEventListener("input", () => this.onInput());
+    this.root.addEventListener("gw-acted", () => {
+      this.undoPassed = false;
+    });
+    this.root.addEventListener("gw-changed", () => this.showReason()); // a part has changed what can be sent
   }
 
   /** Inside a dashboard the live line and the actions have their place in its frame. @param {HTMLElement} el */
@@ -143,7 +146,7 @@ class ChatView {
     if (!frame) return;
     this.root.classList.add("gw-embedded");
     /** @type {[string, HTMLElement][]} */
-    const moves = [["chat-actions", this.table.button], ["chat-actions", this.head.clear], ["chat-stats", this.stats]];
+    const moves = [["chat-actions", this.head.start], ["chat-actions", this.head.end], ["chat-stats", this.stats]];
     for (const [name, part] of moves) {
       const slot = frame.querySelector(`[data-gw-slot="${name}"]`);
       slot?.append(part);
@@ -160,41 +163,31 @@ class ChatView {
     if (typeof height === "string" && height) this.root.style.setProperty("--gw-chat-height", height);
   }
 
-  /** @param {string} kind @param {object} [content] @returns {string} the message's mid */
-  post(kind, content = {}) {
-    const mid = newMid();
-    this.model.send({ kind, mid, ...content });
-    return mid;
-  }
-
   askSnapshot() {
     const now = performance.now();
     if (this.asked && now - this.asked < 500) return; // the answer is on its way
     this.asked = now;
-    this.post("snapshot");
+    this.link.tell("snapshot");
   }
 
-  /** @param {string} kind @param {string} id */
-  act(kind, id) {
-    const mid = this.post(kind, { message: id });
-    if (kind === "copy") this.copies.set(mid, id);
-  }
-
-  /** @param {any} content */
-  receive(content) {
+  /** @param {any} content @param {DataView[]} buffers */
+  receive(content, buffers) {
     this.heartbeat.heard();
     if (content.kind === "pong") {
       // The very last message of a stream has no follower that could show the gap.
       if (content.seq > this.seq) this.askSnapshot();
-    } else if (content.kind === "text") void this.finishCopy(content.mid, content.text);
-    else if (content.kind === "restore") this.restore(content.text);
-    else if (content.kind === "table") this.showTable(content);
+    } else if (content.kind === "answer") this.link.receive(content, buffers);
     else if (content.kind === "snapshot") {
       this.asked = 0;
       this.seq = content.seq;
+      this.states = content.parts;
+      this.state = content.state;
       // A message that was answered again takes its focused button with it.
       if (this.log.reset(content.messages)) this.composer.input.focus({ preventScroll: true });
       this.showState(content.state);
+      this.showParts(Object.keys(content.parts));
+    } else if (content.kind !== "update") {
+      for (const [name, part] of this.parts) if (String(content.kind).startsWith(`${name}-`)) part.takeMessage?.(content, buffers);
     } else if (this.seq < 0 || content.seq <= this.seq) return; // meant for another view of this chat
     else if (content.seq !== this.seq + 1) this.askSnapshot();
     else this.applyNext(content);
@@ -203,44 +196,41 @@ class ChatView {
   /** @param {any} content */
   applyNext(content) {
     this.seq = content.seq;
-    const { messages, delta, state } = content;
+    const { messages, delta, state, parts } = content;
+    if (state) this.state = state;
     for (const message of messages ?? []) this.log.put(message);
     if (delta && !this.log.delta(delta.message, delta.keep, delta.blocks)) this.askSnapshot();
     if (state) this.showState(state);
     else if (messages) this.showEmpty();
+    this.states = { ...this.states, ...parts };
+    if (state) this.showParts([...this.parts.keys()]);
+    else this.showParts(Object.keys(parts ?? {}));
   }
 
-  /** @param {string} mid @param {string} text */
-  async finishCopy(mid, text) {
-    const message = this.log.messages.get(this.copies.get(mid) ?? "");
-    this.copies.delete(mid);
-    if (message && (await copyText(text))) confirmCopy(message.copyButton);
+  /** @param {string[]} names */
+  showParts(names) {
+    const { state } = this;
+    if (!state) return;
+    for (const name of names) this.parts.get(name)?.show?.(this.states[name] ?? {}, state);
+    this.showReason();
   }
 
-  overTable() {
+  async overTable() {
     const asked = this.log.lastOf("user");
     if (!asked) return;
     const part = markedIn(asked.body);
-    const mid = this.post("over_table", { marked: part && { message: asked.id, ...part } });
-    this.tables.set(mid, part !== null);
-  }
-
-  /** @param {any} answer */
-  showTable(answer) {
-    const hasMark = this.tables.get(answer.mid);
-    if (hasMark === undefined) return; // another view of this chat asked
-    this.tables.delete(answer.mid);
+    /** @type {any} */
+    let answer;
+    try {
+      answer = await this.link.ask("over_table", { marked: part && { message: asked.id, ...part } });
+    } catch (error) {
+      answer = { fault: wordsOf(error) };
+    }
     this.table.hide();
     // A frame that has the table goes there, and says so by stopping the event.
     const goes = new CustomEvent("gw-open-tab", { bubbles: true, cancelable: true, detail: "table" });
     if (answer.is_there && !this.root.dispatchEvent(goes)) return;
-    this.table.show(answer, hasMark);
-  }
-
-  /** Give the person's words back when they could not be sent. @param {string} text */
-  restore(text) {
-    if (!this.composer.input.value) this.composer.input.value = text;
-    this.onInput();
+    this.table.show(answer, part !== null);
   }
 
   /** @param {ChatState} state */
@@ -272,10 +262,10 @@ class ChatView {
   showNotice(state) {
     this.notice.replaceChildren();
     if (state.notice) this.notice.append(h("span", { text: state.notice }));
-    if (!state.canUndo) return;
-    const undo = h("button", { type: "button", class: "gw-link", text: "Undo" });
+    if (!state.canUndo || this.undoPassed) return;
+    const undo = h("button", { type: "button", class: "gw-link", text: `Undo ${state.canUndo}`, "data-gw": "chat-undo" });
     undo.addEventListener("click", () => {
-      this.post("undo");
+      this.link.tell("undo");
       this.composer.input.focus(); // the button goes
     });
     this.notice.append(undo);
@@ -284,7 +274,7 @@ class ChatView {
   /** @param {ChatState} state */
   showFigures(state) {
     const parts = state.figures.map((figure) => h("span", { title: figure.title, text: figure.value }));
-    if (state.context) parts.push(contextMeter(state.context));
+    if (state.context) parts.push(contextWords(state.context));
     this.stats.replaceChildren(...parts);
   }
 
@@ -322,17 +312,34 @@ class ChatView {
     this.composer.input.value = text;
     this.onInput();
     this.composer.input.focus(); // also when it cannot be sent
-    this.submit();
+    void this.submit();
   }
 
-  submit() {
-    const text = this.composer.input.value;
-    if (this.composer.send.disabled || this.state?.busy || !text.trim()) return;
-    this.post("send", { text });
-    this.composer.input.focus(); // Send, if it was clicked, is about to go
-    this.composer.input.value = "";
+  async submit() {
+    const { input } = this.composer;
+    const text = input.value;
+    if (this.composer.send.disabled || this.state?.busy || this.sending || !text.trim()) return;
+    this.sending = true;
+    try {
+      for (const part of this.parts.values()) if ((await part.beforeSend?.(text)) === false) return;
+      const more = Object.assign({}, ...[...this.parts.values()].map((part) => part.forSending?.() ?? {}));
+      input.focus(); // Send, if it was clicked, is about to go
+      input.value = "";
+      for (const part of this.parts.values()) part.afterSend?.();
+      this.onInput();
+      this.log.toEnd();
+      this.undoPassed = true;
+      this.link.ask("send", { text, ...more }).catch(() => this.restore({ text, ...more })); // the notice says why
+    } finally {
+      this.sending = false;
+    }
+  }
+
+  /** Give the person's words back when they could not be sent. @param {any} content */
+  restore(content) {
+    if (!this.composer.input.value) this.composer.input.value = content.text;
+    for (const part of this.parts.values()) part.restore?.(content);
     this.onInput();
-    this.log.toEnd();
   }
 
   onInput() {
@@ -348,7 +355,7 @@ class ChatView {
       // Also with Shift: JupyterLab takes the new line's own effect away.
       event.preventDefault();
       if (event.shiftKey) this.composer.newLine();
-      else this.submit();
+      else void this.submit();
     }
     // JupyterLab would take the effect of undo and redo away, too, from the Ctrl key on.
     if (event.key !== "Escape" && event.target === this.composer.input) event.stopPropagation();
@@ -359,7 +366,7 @@ class ChatView {
     if (event.key !== "Escape" || isComposing(event) || !this.state?.busy) return;
     event.preventDefault();
     event.stopPropagation();
-    this.post("stop");
+    this.link.tell("stop");
   }
 
   /** @param {"there" | "busy" | "gone"} state */
@@ -371,18 +378,7 @@ class ChatView {
   }
 }
 
-/** @param {{used: number, available: number, title: string, value: string}} context */
-function contextMeter(context) {
-  const share = context.available > 0 ? Math.min(1, context.used / context.available) : 0;
-  const fill = h("span", { class: "gw-meter-fill" });
-  fill.style.width = `${Math.round(share * 100)}%`;
-  return h("span", { class: "gw-context", title: context.title, "data-full": share > 0.85 }, [
-    h("span", { class: "gw-meter", "aria-hidden": "true" }, [fill]),
-    context.value,
-  ]);
-}
-
-/** @param {{model: WidgetModel, el: HTMLElement, signal?: AbortSignal}} context */
+/** @param {{model: LinkModel, el: HTMLElement, signal?: AbortSignal}} context */
 function render({ model, el }) {
   const controller = new AbortController();
   const view = new ChatView(model, el, controller.signal);

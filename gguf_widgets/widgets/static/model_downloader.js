@@ -10,6 +10,7 @@
 
 import { Heartbeat } from "./_connection.js";
 import { h, icon, setChildren } from "./_dom.js";
+import { keepKeys } from "./_lab_keys.js";
 import { AddressCard } from "./_download_address.js";
 import { copyable, errorBlock } from "./_download_error.js";
 import { Line, RefusedByPython } from "./_download_line.js";
@@ -122,6 +123,7 @@ class DownloaderView {
       clearTimeout(this.hintTimer);
     });
     this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), () => this.line.post("snapshot"), signal);
+    keepKeys(this.root, signal);
     this.line.post("snapshot");
   }
 

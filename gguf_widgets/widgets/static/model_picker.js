@@ -14,6 +14,7 @@
 
 import { Heartbeat, newMid } from "./_connection.js";
 import { ghostButton, h, icon } from "./_dom.js";
+import { keepKeys } from "./_lab_keys.js";
 import { isActive } from "./_picker_job.js";
 import { Questions } from "./_picker_line.js";
 import { ListElement } from "./_picker_list.js";
@@ -165,6 +166,7 @@ class PickerView {
     signal.addEventListener("abort", () => model.off("msg:custom", onMessage));
     addEventListener("beforeunload", (event) => this.leaving(event), { signal });
     this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), () => this.post("snapshot"), signal);
+    keepKeys(this.root, signal);
     this.post("snapshot");
   }
 

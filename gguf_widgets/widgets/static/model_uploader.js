@@ -11,6 +11,7 @@
 import { BrowsePanel } from "./_browse_panel.js";
 import { Heartbeat, newMid } from "./_connection.js";
 import { h, icon, setChildren } from "./_dom.js";
+import { keepKeys } from "./_lab_keys.js";
 import { CommTransport } from "./_upload_comm.js";
 import { ChosenFile, Refused } from "./_upload_file.js";
 import { findHttpRoute } from "./_upload_http.js";
@@ -160,6 +161,7 @@ class UploaderView {
       for (const job of this.jobs.keys()) job.stopping.abort();
     });
     this.heartbeat = new Heartbeat(model, (state) => this.showConnection(state), () => this.ask("snapshot"), signal);
+    keepKeys(this.root, signal);
     this.ask("snapshot");
   }
 

@@ -10,16 +10,17 @@ import { newMid } from "./_connection.js";
 
 /**
  * @import { WidgetModel } from "./_connection.js"
- * @typedef {WidgetModel & {send(content: object, callbacks?: undefined, buffers?: ArrayBuffer[]): void}} BatchModel
+ * @typedef {WidgetModel & {send(content: object, callbacks?: undefined, buffers?: ArrayBuffer[]): void}} LinkModel
  */
 
 const LINK_WAIT_MS = 60_000;
 
 export class Link {
-  /** @param {BatchModel} model @param {string} page @param {AbortSignal} signal */
+  /** @param {LinkModel} model @param {string} page @param {AbortSignal} signal */
   constructor(model, page, signal) {
     this.model = model;
     this.page = page;
+    this.signal = signal;
     /** @type {Map<string, {resolve: (answer: any) => void, reject: (error: Error) => void, timer: number}>} */
     this.asked = new Map();
     signal.addEventListener("abort", () => {
