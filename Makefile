@@ -41,10 +41,11 @@ lab: engine
 
 install: engine
 
-# The tests run the real engine, so here its absence is a failure.
+# The tests run the real engine, so here its absence is a failure. Two files at a time: a test in a
+# browser waits more than it computes.
 test: $(STAMPS)/test $(STAMPS)/browser
 	@$(INSTALL) engine --must
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # The type checker reads the engine's own types, so it is installed for this, too.
 check: $(STAMPS)/dev engine
@@ -85,7 +86,7 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && echo '$(CURDIR)' > $@
 
 # What whoever runs it from a clone would miss; none of it is compiled.
-EXTRAS := charts download tables
+EXTRAS := charts documents download tables
 
 $(STAMPS)/package: pyproject.toml | $(STAMPS)/venv
 	@$(INSTALL) package $(EXTRAS)
