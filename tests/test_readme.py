@@ -22,9 +22,17 @@ def shell_lines() -> list[str]:
     return [line for line in lines if line]
 
 
-def run(*command: str, stdin: str = "", timeout: float = 100) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, stdin: str = "", timeout: float = 100, folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, check=False, input=stdin, capture_output=True, text=True, timeout=timeout, cwd=ROOT
+        command,
+        check=False,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=folder,
     )
 
 
@@ -40,10 +48,10 @@ def test_every_make_target_named_exists() -> None:
     assert named <= targets
 
 
-def test_every_python_example_runs_in_order() -> None:
+def test_every_python_example_runs_in_order(tmp_path: Path) -> None:
     script = "\n".join(blocks("python"))
     assert script.count("\n") > 10, "the README lost its examples"
-    done = run(sys.executable, "-W", "error", "-c", script)
+    done = run(sys.executable, "-W", "error", "-c", script, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout) > 20
 

@@ -1,4 +1,4 @@
-"""Fixtures for the tests in a real browser: one browser for all, a watched page for each."""
+"""Fixtures for the tests in a real browser: one browser a file, a watched page for each test."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(300))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """One for each file: Playwright keeps an event loop in this thread, which others need."""
     with sync_playwright() as playwright:
         started = launch(playwright)
         yield started

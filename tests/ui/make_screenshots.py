@@ -62,11 +62,24 @@ def dashboard_pictures(server: Server, launcher: object, theme: str) -> None:
     for question in QUESTIONS:
         ask(wide, question)
     photograph(wide, f"dashboard-{theme}")
+    inside_picture(wide, theme)
     wide.page.set_viewport_size({"width": 800, "height": 800})
     photograph(wide, f"dashboard-{theme}-narrow")
     wide.page.set_viewport_size({"width": 1280, "height": 800})
     table_picture(wide, server.home.folder / "reviews.csv", theme)
     wide.close()
+
+
+def inside_picture(watched: Watched, theme: str) -> None:
+    """A look inside the last answer, with one of its words chosen, beside all conversations."""
+    watched.gw("library-button").click()
+    answer = watched.gw("chat-message", role="assistant").last
+    answer.locator('[data-gw="inside-look"]').click()
+    watched.gw("inside-least").last.click()
+    answer.evaluate("e => e.scrollIntoView()")
+    photograph(watched, f"chat-inside-{theme}")
+    answer.locator('[data-gw="inside-look"]').click()
+    watched.gw("library-close").click()
 
 
 def table_picture(watched: Watched, path: Path, theme: str) -> None:

@@ -138,8 +138,12 @@ def test_from_a_csv_to_the_file_with_the_answers(
         expect(chart.locator(".bartext").nth(1)).to_have_text(label.inner_text().split("\n")[-1])
         click_bar(second, 1)
         expect(label).to_have_attribute("aria-pressed", "true")
-        count = label.inner_text().split("\n")[-1]
-        expect(second.gw("batch-found")).to_have_text(f"{count} rows found")
+        found = second.gw("batch-found")
+        wait_until(  # the labels are counted anew a moment after the last row
+            lambda: found.inner_text() == f"{label.inner_text().split()[-1]} rows found",
+            60,
+            "the rows of the label are found",
+        )
         assert photograph(second, "table-filtered-light") == []
         label.click()
         expect(second.gw("batch-found")).to_have_text("")

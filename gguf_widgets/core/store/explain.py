@@ -63,5 +63,7 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 def _code(error: sqlite3.Error) -> int:
     # The low byte is the primary code; the rest tells variants apart. An error that the binding
-    # itself raised has none.
+    # itself raised has none: what it cannot read as a text was not written by this program.
+    if isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error):
+        return sqlite3.SQLITE_CORRUPT
     return int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF

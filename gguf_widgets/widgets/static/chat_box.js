@@ -211,7 +211,7 @@ class ChatView {
   showParts(names) {
     const { state } = this;
     if (!state) return;
-    for (const name of names) this.parts.get(name)?.show?.(this.states[name] ?? {}, state);
+    for (const name of names) if (this.states[name]) this.parts.get(name)?.show?.(this.states[name], state);
     this.showReason();
   }
 
