@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from gguf_widgets.batch.output import Output
 from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError
+from gguf_widgets.widgets._schema_form import Line, choices_of, object_schema, parsed_schema
 
 __all__ = [
     "Answer",
@@ -65,23 +65,17 @@ def schema_of(answer: Answer) -> Any:
         Something of it is missing or wrong.
     """
     if answer.kind == "choice":
-        return _choices(answer.choices, "this answer")
+        return choices_of(answer.choices, "this answer")
     if answer.kind == "yesno":
         return ["yes", "no"]
     if answer.kind == "number":
         return _range(answer)
     if answer.kind == "columns":
-        return _object(answer.columns)
+        lines = (Line(one.name, one.kind, one.choices) for one in answer.columns)
+        return object_schema(lines, "column")
     if answer.kind == "schema":
-        return _json(answer.schema)
+        return parsed_schema(answer.schema)
     return None
-
-
-def _choices(given: Sequence[str], what: str) -> list[str]:
-    choices = [one.strip() for one in given if one.strip()]
-    if len(choices) < 2:
-        raise InvalidValueError(f"Write at least two choices for {what}, one on each line.")
-    return choices
 
 
 def _range(answer: Answer) -> Any:
@@ -100,52 +94,6 @@ def _range(answer: Answer) -> Any:
             )
     kind = int if answer.whole else float
     return tuple(None if number is None else kind(number) for number in (low, high))
-
-
-_KINDS: Final[dict[str, dict[str, str]]] = {
-    "text": {"type": "string"},
-    "integer": {"type": "integer"},
-    "number": {"type": "number"},
-    "yesno": {"type": "boolean"},
-    "date": {"type": "string", "format": "date"},
-}
-
-
-def _object(columns: Sequence[AnswerColumn]) -> dict[str, Any]:
-    properties: dict[str, Any] = {}
-    for number, column in enumerate(columns, 1):
-        name = column.name.strip()
-        if not name:
-            raise InvalidValueError(f"Column {number} has no name. Write one.")
-        if name in properties:
-            raise InvalidValueError(f'Two columns are called "{name:.60}". Rename one.')
-        if column.kind == "choice":
-            properties[name] = {"enum": _choices(column.choices, f'the column "{name:.60}"')}
-        else:
-            properties[name] = dict(_KINDS[column.kind])
-    if not properties:
-        raise InvalidValueError("Add a column: an answer needs at least one.")
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _json(text: str) -> dict[str, Any]:
-    if not text.strip():
-        raise InvalidValueError('Write a JSON schema, such as {"type": "object", ...}.')
-    try:
-        schema = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        where = ""
-        if isinstance(error, json.JSONDecodeError):
-            where = f" (line {error.lineno}, column {error.colno}: {error.msg})"
-        raise InvalidValueError(f"The schema is not JSON{where}.") from error
-    if not isinstance(schema, dict):
-        raise InvalidValueError("A JSON schema is an object in braces: { ... }.")
-    return schema
 
 
 # -- numbers ---------------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ form only if that form stands for the very same. Leaves to others: whether a mod
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.settings import SamplingSettings
+from gguf_widgets.widgets._schema_form import KINDS, Line, object_schema, parsed_schema
 
 __all__ = ["AnswerForm", "AnswerPart", "form_of", "read_form", "sampling_of"]
 
@@ -43,14 +43,6 @@ class AnswerForm(msgspec.Struct, frozen=True):
 
 
 _ANY: Final = {"type": "object"}
-_KINDS: Final[dict[str, dict[str, Any]]] = {
-    "text": {"type": "string"},
-    "integer": {"type": "integer"},
-    "number": {"type": "number"},
-    "yesno": {"type": "boolean"},
-    "date": {"type": "string", "format": "date"},
-    "texts": {"type": "array", "items": {"type": "string"}},
-}
 
 
 def read_form(given: Any) -> AnswerForm:
@@ -80,9 +72,10 @@ def sampling_of(form: AnswerForm) -> dict[str, Any]:
     if form.kind == "json":
         schema = dict(_ANY)
     elif form.kind == "form":
-        schema = _object(form.parts)
+        lines = (Line(one.name, one.kind, one.choices, one.required) for one in form.parts)
+        schema = object_schema(lines, "part")
     elif form.kind == "schema":
-        schema = _json(form.schema)
+        schema = parsed_schema(form.schema)
     elif form.kind == "grammar":
         if not form.grammar.strip():
             raise InvalidValueError('Write a grammar, such as root ::= "yes" | "no".')
@@ -115,7 +108,7 @@ def _parts_of(schema: Any) -> tuple[AnswerPart, ...]:
     required = schema.get("required") if isinstance(schema, dict) else None
     if not isinstance(properties, dict) or not isinstance(required, list):
         return ()
-    kinds = {json.dumps(value, sort_keys=True): kind for kind, value in _KINDS.items()}
+    kinds = {json.dumps(value, sort_keys=True): kind for kind, value in KINDS.items()}
     parts = []
     for name, value in properties.items():
         choices = value.get("enum") if isinstance(value, dict) else None
@@ -124,53 +117,3 @@ def _parts_of(schema: Any) -> tuple[AnswerPart, ...]:
         chosen = tuple(choices) if is_choice and choices else ()
         parts.append(AnswerPart(name=name, kind=kind, choices=chosen, required=name in required))
     return tuple(parts)
-
-
-def _object(parts: Sequence[AnswerPart]) -> dict[str, Any]:
-    properties: dict[str, Any] = {}
-    required = []
-    for number, part in enumerate(parts, 1):
-        name = part.name.strip()
-        if not name:
-            raise InvalidValueError(f"Part {number} has no name. Write one.")
-        if name in properties:
-            raise InvalidValueError(f'Two parts are called "{name:.60}". Rename one.')
-        if part.kind == "choice":
-            properties[name] = {"enum": _choices(part.choices, name)}
-        else:
-            properties[name] = dict(_KINDS[part.kind])
-        if part.required:
-            required.append(name)
-    if not properties:
-        raise InvalidValueError("Add a part: the answer needs at least one.")
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": False,
-    }
-
-
-def _choices(given: Sequence[str], name: str) -> list[str]:
-    choices = [one.strip() for one in given if one.strip()]
-    if len(choices) < 2:
-        raise InvalidValueError(f'Write at least two choices for "{name:.60}", one on each line.')
-    for choice in choices:
-        if choices.count(choice) > 1:
-            raise InvalidValueError(f'"{choice:.60}" is among the choices of "{name:.60}" twice.')
-    return choices
-
-
-def _json(text: str) -> dict[str, Any]:
-    if not text.strip():
-        raise InvalidValueError('Write a JSON schema, such as {"type": "object", ...}.')
-    try:
-        schema = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        where = ""
-        if isinstance(error, json.JSONDecodeError):
-            where = f" (line {error.lineno}, column {error.colno}: {error.msg})"
-        raise InvalidValueError(f"The schema is not JSON{where}.") from error
-    if not isinstance(schema, dict):
-        raise InvalidValueError("A JSON schema is an object in braces: { ... }.")
-    return schema

@@ -164,6 +164,19 @@ def dashboard(home: Home, *more: str) -> Server:
     return Server(home, arguments, "Open http")
 
 
+_VOILA = (
+    "import sys; from pathlib import Path;"
+    "from gguf_widgets.dashboard.app import DashboardOptions, serve;"
+    "serve(DashboardOptions(notebook=Path(sys.argv[1]), open_browser=False, port=0,"
+    "theme=sys.argv[2]))"
+)
+
+
+def voila(home: Home, notebook: Path, theme: str = "light") -> Server:
+    """Serve a notebook as a page, as ``gguf-widgets dashboard`` does with its own."""
+    return Server(home, ["-c", _VOILA, str(notebook), theme], "Open http")
+
+
 def lab(home: Home, folder: Path) -> Server:
     """Start JupyterLab on `folder`, as ``gguf-widgets lab`` does, without a token on loopback."""
     code = (

@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, expect
 from support.browser import LONG_MS, Watched
 from support.lab_page import reload, run_cell, save
 from support.screen_check import faults_of
-from support.servers import Home, Server, lab, wait_until
+from support.servers import Home, Server, lab, voila, wait_until
 from support.tiny_projector import picture
 
 from gguf_widgets.batch import files
@@ -20,12 +20,6 @@ from gguf_widgets.batch import files
 OpenPage = Callable[..., Watched]
 
 SCREENS = Path(__file__).parent / "artifacts" / "screens"
-SERVE = (
-    "import sys; from pathlib import Path;"
-    "from gguf_widgets.dashboard.app import DashboardOptions, serve;"
-    "serve(DashboardOptions(notebook=Path(sys.argv[1]), open_browser=False, port=0,"
-    "theme=sys.argv[2]))"
-)
 EMPTY = """
 import gguf_widgets as gw
 from gguf_widgets.widgets.batch_table import BatchTable
@@ -63,7 +57,7 @@ def notebook(folder: Path, source: str) -> Path:
 
 def serve(home: Home, source: str, theme: str = "light") -> Server:
     path = notebook(home.folder, source)
-    return Server(home, ["-c", SERVE, str(path), theme], "Open http")
+    return voila(home, path, theme)
 
 
 def write_reviews(path: Path, count: int, long_row: int | None = None) -> Path:

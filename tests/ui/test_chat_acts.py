@@ -12,7 +12,7 @@ from support.axe import serious_faults
 from support.browser import Chat, Watched
 from support.lab_page import cell, run_cell
 from support.screen_check import faults_of
-from support.servers import Home, Server, lab
+from support.servers import Home, Server, lab, voila
 
 OpenPage = Callable[..., Watched]
 
@@ -21,11 +21,6 @@ import gguf_widgets as gw
 box = gw.ChatBox(gw.load("demo"), temperature=0, height=700)
 box
 """
-SERVE = (
-    "import sys; from pathlib import Path;"
-    "from gguf_widgets.dashboard.app import DashboardOptions, serve;"
-    "serve(DashboardOptions(notebook=Path(sys.argv[1]), open_browser=False, port=0))"
-)
 STORY = "Tell me a story about {}."
 
 
@@ -34,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = Home(tmp_path_factory.mktemp("acts"))
     path = home.folder / "acts.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(BOX)]), path)
-    with Server(home, ["-c", SERVE, str(path)], "Open http") as server:
+    with voila(home, path) as server:
         yield server
     home.close()
 

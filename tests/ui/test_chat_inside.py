@@ -14,7 +14,7 @@ from support.axe import serious_faults
 from support.browser import Chat, Watched
 from support.lab_page import run_cell
 from support.screen_check import faults_of
-from support.servers import Home, Server, lab
+from support.servers import Home, Server, lab, voila
 
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.types import Message
@@ -27,11 +27,6 @@ BOX = f"""
 import gguf_widgets as gw
 gw.ChatBox(gw.load("demo"), system={SYSTEM!r}, temperature=0, max_tokens=60, height=700)
 """
-SERVE = (
-    "import sys; from pathlib import Path;"
-    "from gguf_widgets.dashboard.app import DashboardOptions, serve;"
-    "serve(DashboardOptions(notebook=Path(sys.argv[1]), open_browser=False, port=0))"
-)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = Home(tmp_path_factory.mktemp("inside"))
     path = home.folder / "inside.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(BOX)]), path)
-    with Server(home, ["-c", SERVE, str(path)], "Open http") as server:
+    with voila(home, path) as server:
         yield server
     home.close()
 

@@ -17,7 +17,7 @@ from support.axe import serious_faults
 from support.browser import LONG_MS, Watched
 from support.lab_page import run_cell, save
 from support.screen_check import faults_of
-from support.servers import Home, Server, lab
+from support.servers import Home, Server, lab, voila
 
 from gguf_widgets.core.chat.export import import_data
 from gguf_widgets.core.store.conversations import Conversations
@@ -26,12 +26,6 @@ from gguf_widgets.core.store.store import Store
 OpenPage = Callable[..., Watched]
 
 SCREENS = Path(__file__).parent / "artifacts" / "screens"
-SERVE = (
-    "import sys; from pathlib import Path;"
-    "from gguf_widgets.dashboard.app import DashboardOptions, serve;"
-    "serve(DashboardOptions(notebook=Path(sys.argv[1]), open_browser=False, port=0,"
-    "theme=sys.argv[2]))"
-)
 # Its answers come when a test says so, and here none does: one goes on until it is stopped.
 SOURCE = f"""
 import sys
@@ -84,7 +78,7 @@ def server(home: Home) -> Iterator[Server]:
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     path = home.folder / "chat.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel}), path)
-    with Server(home, ["-c", SERVE, str(path), "light"], "Open http") as one:
+    with voila(home, path) as one:
         yield one
 
 

@@ -18,16 +18,11 @@ import pytest
 from playwright.sync_api import Page, expect
 from support.browser import LONG_MS, Chat, Watched
 from support.lab_page import run_cell
-from support.servers import REPOSITORY, Home, Server, lab
+from support.servers import REPOSITORY, Home, Server, lab, voila
 
 OpenPage = Callable[..., Watched]
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
-SERVE = (
-    "import sys; from pathlib import Path;"
-    "from gguf_widgets.dashboard.app import DashboardOptions, serve;"
-    "serve(DashboardOptions(notebook=Path(sys.argv[1]), open_browser=False, port=0))"
-)
 NUM_TOKENS = 8_000
 ADDRESS = "http://127.0.0.1:9/a/long/way?to=it"
 
@@ -113,7 +108,7 @@ def long_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     path = home.folder / "long.ipynb"
     cells = [nbformat.v4.new_code_cell(SHOW_LONG)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    with Server(home, ["-c", SERVE, str(path)], "Open http") as server:
+    with voila(home, path) as server:
         yield server
     home.close()
 
@@ -349,7 +344,7 @@ def test_nothing_that_a_model_writes_happens_in_voila(tmp_path: Path, open_page:
     home = Home(tmp_path / "person")
     path = hostile_notebook(home.folder)
     try:
-        with Server(home, ["-c", SERVE, str(path)], "Open http") as server:
+        with voila(home, path) as server:
             watched = open_page(server.url)
             chat = Chat(watched)
             chat.input.wait_for(timeout=LONG_MS)

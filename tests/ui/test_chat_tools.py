@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, expect
 from support.axe import serious_faults
 from support.browser import Chat, Watched
 from support.screen_check import faults_of
-from support.servers import Home, Server
+from support.servers import Home, Server, voila
 
 OpenPage = Callable[..., Watched]
 
@@ -53,11 +53,6 @@ box = gw.ChatBox(WritingModel(write), tools=[weather, news], height=620)
 box.chat.open_latest()
 box
 """
-SERVE = (
-    "import sys; from pathlib import Path;"
-    "from gguf_widgets.dashboard.app import DashboardOptions, serve;"
-    "serve(DashboardOptions(notebook=Path(sys.argv[1]), open_browser=False, port=0))"
-)
 HOSTILE = "<img src=x onerror=alert(1)>\u202egnp.exe"
 
 
@@ -66,7 +61,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = Home(tmp_path_factory.mktemp("tools"))
     path = home.folder / "tools.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(BOX)]), path)
-    with Server(home, ["-c", SERVE, str(path)], "Open http") as server:
+    with voila(home, path) as server:
         yield server
     home.close()
 

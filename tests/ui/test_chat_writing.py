@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Locator, expect
 from support import pdf_files
 from support.browser import LONG_MS, Chat, Watched
 from support.screen_check import faults_of
-from support.servers import Home, Server
+from support.servers import Home, Server, voila
 
 from gguf_widgets.core.chat.types import ChatMessage
 from gguf_widgets.core.store.conversations import Conversations
@@ -35,11 +35,6 @@ dashboard = gw.Dashboard()
 dashboard.chat.chat.sampling = {"temperature": 0, "max_tokens": 40}
 dashboard
 """
-SERVE = (
-    "import sys; from pathlib import Path;"
-    "from gguf_widgets.dashboard.app import DashboardOptions, serve;"
-    "serve(DashboardOptions(notebook=Path(sys.argv[1]), open_browser=False, port=0))"
-)
 DRAWN = figures.drawing(Random(3), "star", "red")  # noqa: S311 - no secret
 STAR = figures.png_bytes(figures.render(DRAWN, 120, 120))
 STORY = "Tell me a story about Emma and the old radio in the attic. " * 2
@@ -57,7 +52,7 @@ def site(person: Home) -> Iterator[Server]:
     path = person.folder / "small.ipynb"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SMALL)])
     nbformat.write(notebook, path)
-    with Server(person, ["-c", SERVE, str(path)], "Open http") as server:
+    with voila(person, path) as server:
         yield server
 
 

@@ -15,7 +15,7 @@ from support.download_page import Downloader
 from support.hub_server import HubServer, files_below, model_file, projector_file, split_files
 from support.lab_page import reload, run_cell, save
 from support.screen_check import faults_of
-from support.servers import Home, Server, lab, wait_until
+from support.servers import Home, Server, lab, voila, wait_until
 
 OpenPage = Callable[..., Watched]
 
@@ -25,12 +25,6 @@ from gguf_widgets.widgets.model_downloader import ModelDownloader
 downloader = ModelDownloader()
 downloader
 """
-SERVE = (
-    "import sys; from pathlib import Path;"
-    "from gguf_widgets.dashboard.app import DashboardOptions, serve;"
-    "serve(DashboardOptions(notebook=Path(sys.argv[1]), open_browser=False, port=0,"
-    "theme=sys.argv[2]))"
-)
 REPO = "owner/tiny-GGUF"
 FILE = "tiny-Q4_K_M.gguf"
 TOKEN = "a-made-up-one"  # noqa: S105 - of a hub that lives for one test
@@ -64,7 +58,7 @@ def notebook(folder: Path, before: str = "") -> Path:
 
 
 def serve(home: Home, theme: str = "light", before: str = "") -> Server:
-    return Server(home, ["-c", SERVE, str(notebook(home.folder, before)), theme], "Open http")
+    return voila(home, notebook(home.folder, before), theme)
 
 
 def sound(watched: Watched) -> None:

@@ -17,7 +17,7 @@ from playwright.sync_api import Locator, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from support.browser import LONG_MS, Watched
 from support.lab_page import run_cell
-from support.servers import Home, Server, lab, wait_until
+from support.servers import Home, Server, lab, voila, wait_until
 from support.upload_files import sha256, write_letter, write_model, write_png
 from support.upload_line import Line
 
@@ -26,12 +26,6 @@ OpenPage = Callable[..., Watched]
 ARTIFACTS = Path(__file__).parent / "artifacts"
 MB = 1_000_000
 SHOW = "import gguf_widgets as gw\n\ngw.ModelUploader({})"
-SERVE = (
-    "import sys; from pathlib import Path;"
-    "from gguf_widgets.dashboard.app import DashboardOptions, serve;"
-    "serve(DashboardOptions(notebook=Path(sys.argv[1]), open_browser=False, port=0,"
-    "theme=sys.argv[2]))"
-)
 # Lets go of a file over an element, as a person does who has dragged it there.
 DROP = """(element, name) => {
   const dataTransfer = new DataTransfer();
@@ -144,7 +138,7 @@ def notebook(folder: Path, name: str, arguments: str = "") -> Path:
 
 
 def serve(home: Home, path: Path, theme: str = "light") -> Server:
-    return Server(home, ["-c", SERVE, str(path), theme], "Open http")
+    return voila(home, path, theme)
 
 
 def only_network_errors(watched: Watched) -> None:

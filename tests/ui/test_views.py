@@ -29,7 +29,8 @@ async (modules) => {
     send: (content) => {
       sent.push({to: name, ...content});
       // What the chat's parts ask before a message goes out: Python has nothing against it.
-      if (name === "chat") queueMicrotask(() => says.chat({kind: "answer", mid: content.mid, plan: null}));
+      const answer = {kind: "answer", mid: content.mid, plan: null};
+      if (name === "chat") queueMicrotask(() => says.chat(answer));
     },
   });
   const draw = async (name, el) => {
@@ -68,7 +69,8 @@ class View:
     def wait_until_sent(self, text: str) -> None:
         """Wait for the one message to the model: the parts of the chat are asked before."""
         self.page.wait_for_function(
-            "(text) => sent.some(({kind, ...one}) => kind === 'send' && one.text === text)", arg=text
+            "(text) => sent.some((one) => one.kind === 'send' && one.text === text)",
+            arg=text,
         )
         assert [content["text"] for content in self.sent("send")] == [text]
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 from support.browser import LONG_MS, Chat, Watched, growing, watch_answers
-from support.servers import Home, Server, dashboard, wait_until
+from support.servers import Home, Server, dashboard, voila, wait_until
 
 OpenPage = Callable[..., Watched]
 
@@ -30,11 +30,6 @@ dashboard = gw.Dashboard()
 dashboard.chat.chat.sampling = {"logit_bias": never, "seed": 1}
 dashboard
 """
-SERVE = (
-    "import sys; from pathlib import Path;"
-    "from gguf_widgets.dashboard.app import DashboardOptions, serve;"
-    "serve(DashboardOptions(notebook=Path(sys.argv[1]), open_browser=False, port=0))"
-)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +53,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     path = home.folder / "endless.ipynb"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ENDLESS)])
     nbformat.write(notebook, path)
-    with Server(home, ["-c", SERVE, str(path)], "Open http") as server:
+    with voila(home, path) as server:
         yield server
     home.close()
 
