@@ -164,12 +164,19 @@ def _call(number: int, place: int, item: Any) -> ToolRequest:
             f"{where} has arguments that are a {type(arguments).__name__}; they must be a dict."
         )
     try:
-        plain = json.loads(json.dumps(dict(arguments), allow_nan=False))
+        text = json.dumps(dict(arguments), allow_nan=False)
+        plain = json.loads(text, parse_int=_carried)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidValueError(f"{where} has arguments that JSON cannot hold: {error}.") from error
     call_id = item.get("id") or f"call_{number}_{place}"
     check_text(call_id, f"The id of call {place} of message {number}")
     return ToolRequest(id=call_id, name=name, arguments=plain)
+
+
+def _carried(digits: str) -> int | str:
+    """Return a whole number of a call's arguments; one over 64 bits goes as its digits, as text."""
+    value = int(digits)
+    return value if -(2**63) <= value < 2**64 else digits
 
 
 def _with_parts(role: str, parts: list[TextPart | ImagePart]) -> Message:

@@ -384,5 +384,7 @@ def to_wire(error: BaseException) -> WireError:
 
 def from_wire(wire: WireError) -> GgufWidgetsError:
     """Turn what `to_wire` made back into an error; an unknown kind becomes a `WorkerError`."""
-    cls = _BY_NAME.get(wire["kind"], WorkerError)
-    return cls(wire["message"], **wire["details"])
+    error = _BY_NAME.get(wire["kind"], WorkerError)(wire["message"])
+    # Not as keywords: one that came out of a file may have any name, "message" too.
+    error.details = dict(wire["details"])
+    return error

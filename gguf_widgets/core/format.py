@@ -22,7 +22,7 @@ def format_bytes(num_bytes: float) -> str:
     >>> format_bytes(512), format_bytes(5_928_681), format_bytes(4_200_000_000)
     ('512 bytes', '5.9 MB', '4.2 GB')
     """
-    if not math.isfinite(num_bytes):
+    if not _is_finite(num_bytes):
         return _UNKNOWN
     if abs(num_bytes) < 1000:
         return "1 byte" if num_bytes == 1 else f"{num_bytes:.0f} bytes"
@@ -37,7 +37,7 @@ def format_count(count: float) -> str:
     >>> format_count(8192), format_count(151_936), format_count(2_600_000), format_count(7.24e9)
     ('8,192', '152 K', '2.6 M', '7.2 B')
     """
-    if not math.isfinite(count):
+    if not _is_finite(count):
         return _UNKNOWN
     if abs(count) < 10_000:
         return f"{count:,.0f}"
@@ -54,7 +54,7 @@ def format_duration(seconds: float) -> str:
     >>> format_duration(7500), format_duration(200_000)
     ('2 h 5 min', '2 d 7 h')
     """
-    if not math.isfinite(seconds):
+    if not _is_finite(seconds):
         return _UNKNOWN
     sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
     if seconds < 0.9995:
@@ -81,7 +81,7 @@ def format_rate(per_second: float, unit: str = "tokens") -> str:
     >>> format_rate(31.4), format_rate(4.26), format_rate(92_000_000, "bytes")
     ('31 tokens/s', '4.3 tokens/s', '92 MB/s')
     """
-    if not math.isfinite(per_second):
+    if not _is_finite(per_second):
         return _UNKNOWN
     if unit == "bytes":
         return f"{format_bytes(per_second)}/s"
@@ -103,6 +103,13 @@ def plain_text(text: str, limit: int = 80) -> str:
     """
     shown = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number with more than 300 digits
+        return False
 
 
 def _scaled(value: float, units: tuple[str, ...]) -> str:

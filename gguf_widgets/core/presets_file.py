@@ -21,6 +21,7 @@ from typing import Any, Final
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.file_names import same_name
 from gguf_widgets.core.format import format_bytes, plain_text
+from gguf_widgets.core.json_outside import plain
 from gguf_widgets.core.presets import Preset, checked
 
 __all__ = ["MAX_BYTES", "VERSION", "read_presets", "write_presets"]
@@ -140,7 +141,7 @@ def _text(data: bytes | str) -> str:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+        read = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
     except InvalidValueError:
         raise
     except RecursionError as error:
@@ -152,6 +153,12 @@ def _json(text: str) -> Any:
         if isinstance(error, json.JSONDecodeError):
             where = f" (line {error.lineno:,}, column {error.colno:,}: {error.msg})"
         raise InvalidValueError(f"The file is not JSON{where}.") from error
+    try:
+        return plain(read)
+    except ValueError as error:
+        raise InvalidValueError(
+            f"The file cannot be one of presets: {error}. Nothing of it was taken."
+        ) from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The cards of tools under an answer: what the model wants to run, and what came of it.
 
 Promises: a call runs only for the id of one that waits, said by the page's button; what a model
-wrote is sent as text, with characters that could deceive the eye made visible; a long result is
-sent in part and whole when asked for. Leaves to others: the calls themselves (`core.chat.tools`),
-their look (`static/_chat_tools.js`).
+wrote is sent as text, with characters that could deceive the eye made visible; a long argument or
+result is sent in part, with how much is missing, and whole when asked for. Leaves to others:
+the calls themselves (`core.chat.tools`), their look (`static/_chat_tools.js`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = ["ToolsPart", "visible"]
 _SHOWN = 8_000  # characters of a result, an argument or what was printed that a page gets at once
 _SHORT = 80
 _MAX_ARGUMENTS = 100
+_MOST_WHOLE = 8_000_000  # characters in one message to the page
 # Control characters, and those that change the order or hide what is written (as in "Trojan
 # Source"): a person decides by what is seen here.
 _HIDDEN = re.compile(
@@ -87,11 +88,17 @@ class ToolsPart(ChatPart):
 
     def _whole(self, content: Content, _buffers: list[Any]) -> Content:
         """Return a whole text of a call, for who wants to see all of it."""
-        wanted, which = _id_of(content), content.get("which")
+        wanted, which, name = _id_of(content), content.get("which"), content.get("name")
         for message in self.host.chat.messages:
             for call in message.tool_calls:
-                if call.id == wanted and which in ("result", "printed"):
-                    return {"text": visible(getattr(call, which) or "")}
+                if call.id != wanted:
+                    continue
+                if which in ("result", "printed"):
+                    return {"text": _within(visible(getattr(call, which) or ""))}
+                if which == "arguments":  # those that the card has no room for
+                    return {"text": _within(visible(_plain(call.arguments, indent=2)))}
+                if which == "argument" and isinstance(name, str) and name in call.arguments:
+                    return {"text": _within(visible(_plain(call.arguments[name], indent=2)))}
         raise InvalidValueError("This call is not on screen any more.")
 
     ACTIONS: ClassVar = {
@@ -126,9 +133,7 @@ class ToolsPart(ChatPart):
             "asks": asks,
             "canAllow": asks and state != "missing",
             "brief": _brief(call),
-            "arguments": [
-                [visible(name, _SHORT), _value(value)] for name, value in arguments[:_MAX_ARGUMENTS]
-            ],
+            "arguments": [_argument(name, value) for name, value in arguments[:_MAX_ARGUMENTS]],
             "more": len(arguments) - _MAX_ARGUMENTS if len(arguments) > _MAX_ARGUMENTS else 0,
             "error": visible(call.error or "", _SHOWN),
             "result": visible(call.result or "", _SHOWN),
@@ -169,8 +174,20 @@ def _brief(call: ToolCall) -> str:
     return visible(" ".join(", ".join(parts).split()), _SHORT)
 
 
-def _value(value: Any) -> str:
-    return visible(_plain(value, indent=2), _SHOWN)
+def _argument(name: str, value: Any) -> list[Any]:
+    """Return an argument's name and value as they are shown, what is missing, and its own name."""
+    text = _plain(value, indent=2)
+    return [visible(name, _SHORT), visible(text, _SHOWN), max(0, len(text) - _SHOWN), name]
+
+
+def _within(text: str) -> str:
+    if len(text) > _MOST_WHOLE:
+        raise InvalidValueError(
+            f"This has {len(text):,} characters; at most {_MOST_WHOLE:,} can be shown here. In"
+            " Python: chat.messages[-1].tool_calls.",
+            limit=_MOST_WHOLE,
+        )
+    return text
 
 
 def _plain(value: Any, indent: int | None = None) -> str:

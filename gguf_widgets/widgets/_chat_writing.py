@@ -179,7 +179,8 @@ class WritingPart(ChatPart):
             )
         ready = {view["id"] for view in self._files.views() if view["state"] == "ready"}
         wanted = content.get("files")
-        ids = [one for one in wanted if one in ready] if isinstance(wanted, list) else []
+        wanted = wanted if isinstance(wanted, list) else []
+        ids = [one for one in wanted if isinstance(one, str) and one in ready]
         self._planner.ask(content, self._files.attachments(ids))
 
     def _when_full(self, content: Content, _buffers: list[Any]) -> Content:

@@ -23,6 +23,7 @@ from gguf_widgets.core.chat.answer import ChatModel
 from gguf_widgets.core.chat.interface import ChatInterface
 from gguf_widgets.core.chat.types import ChatEvent, ChatMessage, ChatSnapshot
 from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError, to_wire
+from gguf_widgets.core.json_outside import plain
 from gguf_widgets.core.store.conversations import Conversations
 from gguf_widgets.core.types import Message
 from gguf_widgets.widgets._actor import Actor
@@ -62,6 +63,14 @@ _EXAMPLES = (
     },
     {"label": "Tell a story", "text": "Tell me a story about Emma."},
 )
+
+
+def _carried(content: Content) -> Content:
+    """Return what a page sent as every part can carry it: no half characters, nothing endless."""
+    try:
+        return dict(plain(content))
+    except ValueError as error:
+        raise InvalidValueError(f"What the page sent cannot be used: {error}.") from error
 
 
 class ChatBox(anywidget.AnyWidget):
@@ -291,7 +300,7 @@ class ChatBox(anywidget.AnyWidget):
         elif isinstance(item, tuple):
             content, buffers = item
             try:
-                answer = self._heeded(str(content.get("kind")), content, buffers)
+                answer = self._heeded(str(content.get("kind")), _carried(content), buffers)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is shown where it was asked
                 self._refuse(content, error)
             else:

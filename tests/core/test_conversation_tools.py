@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support.chat_template_families_1 import QWEN3, QWQ
 from support.chat_template_families_4 import GEMMA_2
@@ -254,3 +255,13 @@ def test_a_prompt_too_long_to_be_shown_is_refused_and_can_still_be_counted(
         else:
             with pytest.raises(InvalidValueError, match="can be shown"):
                 model.render(talk)
+
+
+def test_a_number_over_64_bits_goes_as_its_digits() -> None:
+    """The worker's socket carries none; without this a conversation with one could not go on."""
+    call = {"id": "a", "name": "f", "arguments": {"n": [10**30, -(10**30), 2**64 - 1, -(2**63)]}}
+    (message,) = to_messages([{"role": "assistant", "content": "", "tool_calls": [call]}])
+    assert message["tool_calls"][0]["arguments"] == {
+        "n": [str(10**30), str(-(10**30)), 2**64 - 1, -(2**63)]
+    }
+    msgspec.msgpack.encode(message)

@@ -206,6 +206,9 @@ def _file(**changes: Any) -> str:
     return json.dumps({**whole, **changes})
 
 
+DEEP = '{"not": ' * 300 + "{}" + "}" * 300
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -228,6 +231,8 @@ def _file(**changes: Any) -> str:
         (_file().replace('"T"', '"T", "title": "U"'), 'names "title" twice'),
         (_file().replace('"T"', '"T", "sampling": {"temperature": NaN}'), "NaN"),
         (_file().replace('"T"', '"T", "sampling": {"min_p": -Infinity}'), "-Infinity"),
+        (_file().replace('"T"', '"T", "sampling": {"schema": ' + DEEP + "}"), "nested more than"),
+        (_file().replace('"T"', '"T", "sampling": {"temperature": "\\ud800"}'), "a number"),
         (" " * (MAX_BYTES + 1), "at most 2.1 MB"),
     ],
 )

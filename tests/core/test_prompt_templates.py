@@ -140,7 +140,7 @@ def whole(**changes: object) -> bytes:
         whole(templates=[{"name": "a", "text": "b", "more": "c"}]),
         whole(templates=[{"name": "a", "text": "b"}, {"name": "b", "text": ""}]),
         whole(templates=[{"name": f"n{n}", "text": "b"} for n in range(501)]),
-        b" " * 5_000_000,
+        whole() + b" " * 5_000_000,
     ],
 )
 def test_another_file_is_refused_and_nothing_of_it_is_added(

@@ -5,6 +5,7 @@ Not a test and no fixture.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import Any
 
@@ -38,7 +39,10 @@ JSON = st.recursive(
     max_leaves=6,
 )
 OBJECT = st.dictionaries(TEXT, JSON, max_size=3)
-FILES = (b"\x89PNG a picture", b"Buy milk.", b"")
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+FILES = (PNG, b"Buy milk.", b"")
 
 
 def _optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -70,7 +74,7 @@ TIMINGS = st.builds(
 CALL = st.builds(
     ToolCall,
     id=TEXT,
-    name=TEXT,
+    name=st.text("abc", min_size=1, max_size=9),
     arguments=OBJECT,
     status=st.sampled_from(("done", "failed", "declined")),
     result=_optional(TEXT),
@@ -96,7 +100,7 @@ def _attachments(draw: st.DrawFn) -> tuple[Attachment, ...]:
     return tuple(
         Attachment(
             id=draw(TEXT),
-            kind=draw(st.sampled_from(("text", "pdf", "image"))),
+            kind=draw(st.sampled_from(("image",) if data == PNG else ("text", "pdf"))),
             name=draw(TEXT),
             mime=draw(st.sampled_from(("image/png", "text/plain", "image/svg+xml"))),
             size_bytes=len(data),
@@ -149,7 +153,7 @@ def trees(draw: st.DrawFn) -> Tree:
         )
     answers = [one.id for one in messages if one.role == "assistant"]
     kept = st.builds(
-        KeptTokens, tokens=st.lists(TOKEN, min_size=1, max_size=3), num_given=st.integers(0, 3)
+        KeptTokens, tokens=st.lists(TOKEN, min_size=1, max_size=3), num_given=st.integers(0, 1)
     )
     conversation = Conversation(
         id="c",
@@ -184,6 +188,8 @@ def without_ids(tree: Tree) -> Any:
         message["parent_id"] = places.get(message["parent_id"])
         message["left_out"] = [places.get(one, one) for one in message["left_out"]]
         message["conversation_id"] = "c"
+        for call in message["tool_calls"]:
+            call["id"] = "k"
     conversation = plain["conversation"]
     conversation["id"] = "c"
     conversation["active_leaf_id"] = places.get(conversation["active_leaf_id"])

@@ -209,6 +209,8 @@ def test_in_jupyterlab_the_keys_on_a_token_are_the_tokens(
     expect(tokens.nth(1)).to_be_focused()
     expect(page.locator(".jp-NotebookPanel .jp-CodeCell")).to_have_count(2)
     part(answer, "inside-least").press("Enter")
+    expect(panel).to_be_visible()  # with the buttons of this token
+    expect(part(answer, "inside-least")).to_be_focused()
     part(panel, "inside-branch").first.press("Enter")
     expect(part(chat.answers().last, "chat-branch")).to_contain_text("2 of 2")
     expect(page.locator(".jp-NotebookPanel .jp-CodeCell")).to_have_count(2)

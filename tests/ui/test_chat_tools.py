@@ -1,4 +1,4 @@
-"""Tools in a chat that Voila serves: allowing, declining, for good, errors, a reload. About 15 s.
+"""Tools in a chat that Voila serves: allowing, declining, for good, errors, a reload. About 20 s.
 
 Their model is one that writes what this test says (`support.tool_fakes`), in the kernel itself.
 """
@@ -36,6 +36,9 @@ def write(messages):
     if name == "two":
         both = (call("weather", city=city) for city in ("Bern", "Chur"))
         return "I look at both.\\n" + "\\n".join(both)
+    if name == "long":
+        more = {{f"more{{n}}": n for n in range(120)}}
+        return call("weather", city="a city " * 1200 + "THE END", **more)
     return "I look.\\n" + call(name, city=rest)
 
 def weather(city: str) -> str:
@@ -172,4 +175,31 @@ def test_a_reload_in_the_middle_shows_the_waiting_call_again(
     expect(waiting).to_have_count(1)
     chat.ask("weather Bern")
     expect(page.locator('[data-gw="tool-card"][data-state="declined"]').last).to_be_visible()
+    watched.assert_clean()
+
+
+def test_all_that_would_run_can_be_seen_before_it_is_allowed(
+    site: Server, open_page: OpenPage
+) -> None:
+    watched = open_page(site.url)
+    page, chat = watched.page, Chat(watched)
+    chat.wait_until_shown()
+    cards = watched.gw("tool-card")
+    chat.ask("long")
+    arguments = part(cards.last, "tool-arguments")
+    expect(arguments).to_contain_text("21 more are not shown")
+    expect(arguments).not_to_contain_text("THE END")
+    more = part(cards.last, "tool-all-argument")
+    expect(more).to_have_text(["Show 407 more characters", "Show all arguments"])
+    assert faults_of(page, ".gw-chat") == []
+    assert serious_faults(page, ".gw-tool-list") == []
+    more.first.press("Enter")
+    expect(arguments.locator("dd").first).to_contain_text("a city THE END")
+    expect(arguments.locator("dd").first).to_be_focused()
+    expect(more).to_have_text(["Show all arguments"])
+    more.first.click()
+    expect(arguments).to_contain_text('"more119": 119')
+    part(cards.last, "tool-decline").click()
+    expect(part(cards.last, "tool-state")).to_have_text("Declined")
+    expect(chat.answers().last).to_contain_text("The tool says: The user declined this call")
     watched.assert_clean()

@@ -15,6 +15,7 @@ from support.chat_fakes import WAIT_S, FakeModel
 
 from gguf_widgets.core.chat.export import import_data
 from gguf_widgets.core.chat.interface import ChatInterface
+from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.store.conversations import Conversations
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.widgets import _chat_library_files as files
@@ -273,5 +274,17 @@ def test_what_a_page_sends_is_checked(store: Store, open_box: Callable[..., Libr
         assert said in answer["error"]["message"], wrong
     answer, _ = page.try_("import", [], **ok)
     assert "went missing" in answer["error"]["message"]
+    for offset in (3, 6):  # a part of it again, and with a hole before it
+        assert page.try_("import", [b"12345"], **ok)[0].get("more") is True
+        answer, _ = page.try_("import", [b"12345"], **{**ok, "offset": offset})
+        assert "went missing" in answer["error"]["message"], offset
     assert "no JSON" in sent(page, b"Hello there")["error"]["message"]
     assert Conversations(store).recent() == []
+
+
+def test_files_that_no_page_fetches_are_let_go() -> None:
+    outgoing = files.Outgoing()
+    keys = [outgoing.keep(bytes([n]) * 10) for n in range(3)]
+    assert [outgoing.piece(key, 0) for key in keys[1:]] == [b"\x01" * 10, b"\x02" * 10]
+    with pytest.raises(InvalidValueError, match="not kept any more"):
+        outgoing.piece(keys[0], 0)

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.tool_fakes import WritingModel
 
 from gguf_widgets.core.chat.interface import ChatInterface
+from gguf_widgets.core.chat.types import ChatMessage, MessageStatus, ToolCall
 from gguf_widgets.core.errors import GgufWidgetsError
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.widgets._chat_tools import ToolsPart, visible
@@ -67,8 +69,8 @@ def test_a_card_says_what_would_run_and_only_a_waiting_calls_id_lets_it(part: To
     (card,) = cards(part)
     assert (card["state"], card["asks"], card["canAllow"]) == ("waiting", True, True)
     assert card["arguments"] == [
-        ["where", "a[U+202E]b"],
-        ["many", '[\n  1,\n  {\n    "x": 2\n  }\n]'],
+        ["where", "a[U+202E]b", 0, "where"],
+        ["many", '[\n  1,\n  {\n    "x": 2\n  }\n]', 0, "many"],
     ]
     state = part.state(chat.snapshot())
     assert state == {"waiting": [{"id": card["id"], "name": "look"}], "canGoOn": False}
@@ -117,6 +119,31 @@ def test_without_its_function_a_waiting_call_can_only_be_declined(part: ToolsPar
     ask(part, "tool-decline", call=card["id"])
     until(lambda: chat.messages[-1].content == "Done.")
     assert cards(part)[0]["words"] == "Declined"
+
+
+def test_all_of_a_calls_arguments_can_be_seen_before_it_is_allowed(part: ToolsPart) -> None:
+    """What a person says yes to is not only what a card has room for."""
+    code = "print('harmless')\n" * 1_000 + "remove_everything()"
+    more = {f"more{n}": n for n in range(150)} | {"last": "\u202eend"}
+    call = ToolCall(id="abc", name="look", arguments={"code": code, "which": "x", **more})
+    message = ChatMessage(
+        id="m", conversation_id="c", parent_id=None, role="assistant", content="",
+        status=MessageStatus.COMPLETE, created_at=1.0, tool_calls=(call,),
+    )  # fmt: skip
+    shot = part.host.chat.snapshot()
+    (card,) = part.view(message, msgspec.structs.replace(shot, messages=[message]))["tools"]
+    assert card["arguments"][0][2:] == [len(code) - 8_000, "code"]
+    assert "remove_everything" not in card["arguments"][0][1]
+    assert card["more"] == 53
+    part.host.chat._messages.append(message)
+    whole = ask(part, "tool-whole", call="abc", which="argument", name="code")["text"]
+    assert whole == code
+    every = ask(part, "tool-whole", call="abc", which="arguments")["text"]
+    assert "remove_everything()" in every
+    assert every.endswith('"last": "[U+202E]end"\n}')
+    for wrong in ({"which": "argument"}, {"which": "argument", "name": ["code"]}, {"which": []}):
+        with pytest.raises(GgufWidgetsError):
+            ask(part, "tool-whole", call="abc", **wrong)
 
 
 @given(st.text())

@@ -273,7 +273,10 @@ class _Reader:
             process = psutil.Process(self._child.pid)
             while not self._over.wait(_LOOK_EVERY_S):
                 late = time.monotonic() > until
-                if late or process.memory_info().rss > self._limits.memory_bytes:
+                memory = 0  # where the system does not tell, the limit on time still counts
+                with contextlib.suppress(psutil.Error):
+                    memory = process.memory_info().rss
+                if late or memory > self._limits.memory_bytes:
                     self.ended_by = "time" if late else "memory"
                     self._child.kill()
                     return

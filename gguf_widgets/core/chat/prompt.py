@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 from gguf_widgets.core.chat.attach import as_prompt
 from gguf_widgets.core.chat.types import ChatMessage, MessageStatus
-from gguf_widgets.core.errors import ChatTemplateError, ContextOverflowError
+from gguf_widgets.core.errors import ChatTemplateError, ContextOverflowError, InvalidValueError
+from gguf_widgets.core.format import format_bytes
 from gguf_widgets.core.thinking import strip_thinking
 from gguf_widgets.core.tools import for_model
 from gguf_widgets.core.types import ImagePart, Message, TextPart, ToolRequest
@@ -35,6 +36,8 @@ from gguf_widgets.core.types import ImagePart, Message, TextPart, ToolRequest
 __all__ = ["Prompt", "left_out_of", "prompt_for"]
 
 _FAULT_OF_THE_MESSAGE = {ContextOverflowError.__name__, ChatTemplateError.__name__}
+
+_MAX_IMAGE_BYTES = 64 << 20  # more than one message to the model's process holds
 
 _IMAGE = "image"  # the kind of attachment that is no text
 
@@ -60,12 +63,18 @@ def prompt_for(
     files : callable, optional
         Returns the bytes of an image for its SHA-256. Without it images are left out: for whoever
         only looks at the texts.
+
+    Raises
+    ------
+    InvalidValueError
+        The images together are more than a model's process can be sent at once.
     """
     sent: list[Message] = []
     if system:
         sent.append(Message(role="system", content=system))
     left_out = left_out_of(messages)
     gone = set(left_out)
+    files = _bounded(files) if files is not None else None
     for message in messages:
         if message.id in gone or (not message.content and not message.tool_calls):
             continue
@@ -158,6 +167,28 @@ def _sent_of(message: ChatMessage, files: Callable[[str], bytes] | None) -> list
         for call in message.tool_calls
     ]
     return [sent, *results]
+
+
+def _bounded(files: Callable[[str], bytes]) -> Callable[[str], bytes]:
+    """Return what reads each image once, and no more of them than can be sent."""
+    kept: dict[str, bytes] = {}
+    sent = 0
+
+    def read(sha256: str) -> bytes:
+        nonlocal sent
+        if sha256 not in kept:
+            kept[sha256] = files(sha256)
+        sent += len(kept[sha256])
+        if sent > _MAX_IMAGE_BYTES:
+            raise InvalidValueError(
+                f"The images of this conversation are more than {format_bytes(_MAX_IMAGE_BYTES)}"
+                " together, which is more than the model can be sent at once. Start a new"
+                " conversation, with fewer or smaller images.",
+                limit=_MAX_IMAGE_BYTES,
+            )
+        return kept[sha256]
+
+    return read
 
 
 def _stands_alone(before: Message, after: Message) -> bool:

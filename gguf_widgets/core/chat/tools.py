@@ -380,8 +380,9 @@ class ToolLoop:
             message = self._leaf()
             if message is None or message.id != self._at_work_on or self._stopped or self._closed:
                 return False
-            ids = {call.id: call for call in message.tool_calls if call.status not in FINAL}
-            call = next((ids[one] for one in self._allowed if one in ids), None)
+            # `call_of` finds the call that a yes was given to, as `_waiting` did then.
+            known = (call_of(message, one) for one in self._allowed)
+            call = next((c for c in known if c is not None and c.status not in FINAL), None)
             if call is None:
                 return False
             tool = self._box.get(call.name)

@@ -22,7 +22,8 @@ import string
 from collections.abc import Callable
 from typing import Any
 
-from gguf_widgets.core.chat.types import ToolCall
+from gguf_widgets.core.chat.types import ToolCall, well_formed
+from gguf_widgets.core.json_outside import plain
 from gguf_widgets.core.tools.toolbox import ToolBox
 
 __all__ = ["GENERIC", "MAX_CALLS", "CallFormat", "find_format", "new_call_id", "silent_marks"]
@@ -138,7 +139,7 @@ class CallFormat:
         except (ValueError, RecursionError):
             return None
         items = value if isinstance(value, list) else [value]
-        calls = []
+        calls: list[ToolCall | None] = []
         for item in items[:MAX_CALLS]:
             if not isinstance(item, dict):
                 return None
@@ -149,8 +150,8 @@ class CallFormat:
             )
             if not isinstance(name, str) or not isinstance(arguments, dict):
                 return None
-            calls.append(ToolCall(id=new_call_id(), name=name[:200], arguments=arguments))
-        return calls or None
+            calls.append(_made(name, arguments))
+        return None if None in calls else [call for call in calls if call is not None] or None
 
     @staticmethod
     def _read_apart(text: str, between: str) -> list[ToolCall] | None:
@@ -163,7 +164,8 @@ class CallFormat:
             return None
         if not name or rest.strip() or not isinstance(arguments, dict):
             return None
-        return [ToolCall(id=new_call_id(), name=name[:200], arguments=arguments)]
+        call = _made(name, arguments)
+        return [call] if call is not None else None
 
     def example(self, tool_name: str = "TOOL_NAME") -> str:
         """Return how a call is written, for the system prompt."""
@@ -175,6 +177,15 @@ class CallFormat:
 
 GENERIC = CallFormat(opening="<tool_call>\n", closing="\n</tool_call>", as_text=True)
 """For models whose template knows no tools, or has a way that cannot be read back."""
+
+
+def _made(name: str, arguments: dict[str, Any]) -> ToolCall | None:
+    """Return a call that every part can carry; None for arguments that none could."""
+    try:
+        checked = plain(arguments)
+    except ValueError:
+        return None
+    return ToolCall(id=new_call_id(), name=well_formed(name)[:200], arguments=checked)
 
 
 def new_call_id() -> str:

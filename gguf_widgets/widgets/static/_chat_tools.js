@@ -2,7 +2,8 @@
 /**
  * The cards of tools under an answer: what the model wants to run, Allow or Decline, what came of it.
  *
- * Promises: everything is set as text; a word to Python names the call that its button stands for; a
+ * Promises: everything is set as text; whatever of a call's arguments there is no room for can be
+ * looked at before Allow; a word to Python names the call that its button stands for; a
  * second click that comes with the first does nothing to the card that has moved up; the focus goes on
  * to the next thing to decide, or stays on the card. Leaves to others: whether a call may run (Python).
  */
@@ -18,7 +19,7 @@ import { wordsOf } from "./_link.js";
  *
  * @typedef {{
  *   id: string, name: string, state: string, words: string, asks: boolean, canAllow: boolean,
- *   brief: string, arguments: [string, string][], more: number, error: string,
+ *   brief: string, arguments: [string, string, number, string][], more: number, error: string,
  *   result: string, resultMore: number, printed: string, printedMore: number, note: string,
  * }} CardView
  * @typedef {{waiting: {id: string, name: string}[], canGoOn: boolean}} ToolsState
@@ -151,10 +152,38 @@ class ToolCard {
     const words = JSON.stringify([view.arguments, view.more]);
     if (this.list.dataset.words === words) return;
     this.list.dataset.words = words;
-    const rows = view.arguments.map(([name, value]) => h("div", {}, [h("dt", { text: name }), h("dd", { text: value, dir: "auto" })]));
-    if (view.more) rows.push(h("div", {}, [h("dt", { text: "…" }), h("dd", { text: `${view.more} more` })]));
+    const rows = view.arguments.map(([name, value, more, key]) => {
+      const said = h("dd", { text: value, dir: "auto" });
+      // One that may scroll must be reached by the keyboard.
+      if (value.length > 240 || value.split("\n").length > 8) said.tabIndex = 0;
+      const row = h("div", {}, [h("dt", { text: name }), said]);
+      if (more) row.append(this.allOf(said, `Show ${more.toLocaleString("en")} more characters`, { which: "argument", name: key }));
+      return row;
+    });
+    if (view.more) {
+      const said = h("dd", { text: `${view.more.toLocaleString("en")} more are not shown`, dir: "auto" });
+      rows.push(h("div", {}, [h("dt", { text: "…" }), said, this.allOf(said, "Show all arguments", { which: "arguments" })]));
+    }
     if (!rows.length) rows.push(h("div", {}, [h("dt", { text: "Arguments" }), h("dd", { text: "none" })]));
     this.list.replaceChildren(...rows);
+  }
+
+  /** A button that puts the whole text in the place of a part. @param {HTMLElement} said @param {string} words @param {object} asked */
+  allOf(said, words, asked) {
+    const button = h("button", { type: "button", class: "gw-quiet", "data-gw": "tool-all-argument", text: words });
+    button.addEventListener("click", async () => {
+      try {
+        const { text } = await this.part.link.ask("tool-whole", { call: this.view.id, ...asked });
+        said.textContent = text;
+        said.tabIndex = 0;
+        said.focus({ preventScroll: true });
+        place.remove();
+      } catch (error) {
+        this.say(wordsOf(error));
+      }
+    });
+    const place = h("dd", { class: "gw-tool-more" }, [button]);
+    return place;
   }
 
   /** @param {MouseEvent} event @param {string} kind @param {object} more */

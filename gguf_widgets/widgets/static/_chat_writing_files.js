@@ -39,6 +39,7 @@ export class FileViewer {
   constructor(ask, closed) {
     this.ask = ask;
     this.address = "";
+    this.isClosed = false;
     this.title = h("strong");
     const close = ghostButton("close", "Close (Esc)", { "data-gw": "chat-file-close" });
     this.body = h("div", { class: "gw-file-body", tabindex: "0", role: "region" });
@@ -68,6 +69,7 @@ export class FileViewer {
     this.more.disabled = true;
     try {
       const answer = await this.ask(this.from);
+      if (this.isClosed) return; // nobody would give the picture's address back
       if (answer.mime) {
         this.address = imageAddress(answer.buffers, answer.mime);
         const image = h("img", { alt: this.title.textContent ?? "", src: this.address });
@@ -86,6 +88,7 @@ export class FileViewer {
   }
 
   close() {
+    this.isClosed = true;
     if (this.address) URL.revokeObjectURL(this.address);
     this.root.remove();
   }

@@ -8,6 +8,8 @@ import hashlib
 import importlib.util
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -380,3 +382,34 @@ def test_an_attachment_survives_json() -> None:
     found = text_of(pdf_files.good("One."), "a.pdf")
     assert msgspec.json.decode(msgspec.json.encode(found), type=Attachment) == found
     assert json.loads(msgspec.json.encode(found))["name"] == "a.pdf"
+
+
+def test_the_reader_of_a_pdf_ends_when_nobody_listens_any_more() -> None:
+    """As when the kernel is killed: otherwise it would go on for its minute of computing time."""
+    data = pdf_files.forms_in_forms()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-P",
+            str(chat_attach_pdf._PROCESS_FILE),
+            str(1 << 30),
+            "600",
+            "600",
+            "10",
+            "1000",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(len(data).to_bytes(4, "big") + data)
+    process.stdin.flush()
+    assert process.stdout.read(4)  # it has opened it, and reads the first page
+    process.stdin.close()
+    try:
+        assert process.wait(20) == 1
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

@@ -440,3 +440,54 @@ def test_observers_are_told_without_a_lock(
     chat.approve(call.id)
     until(lambda: chat.messages[-1].content == "Done." and not chat.busy)
     assert stuck == []
+
+
+def test_a_call_that_runs_can_neither_be_allowed_again_nor_declined(
+    chat_with: Callable[..., ChatInterface], ran: list[Any]
+) -> None:
+    may_end = threading.Event()
+
+    def slow(city: str) -> str:
+        """Take long."""
+        ran.append(city)
+        may_end.wait(WAIT_S)
+        return "came back"
+
+    chat = chat_with(a_call("slow"), "Done.", tools=[slow])
+    leave = chat.tool_loop.ask_here()
+    chat.start("Go")
+    (call,) = until(chat.tool_loop.open_calls, "the call")
+    until(lambda: not chat.busy)
+    chat.approve(call.id)
+    until(lambda: ran, "the call runs")
+    for word in (chat.approve, chat.decline):
+        with pytest.raises(InvalidValueError, match="not waiting any more"):
+            word(call.id)
+    may_end.set()
+    until(lambda: chat.messages[-1].content == "Done.")
+    assert (ran, calls_of(chat)[0].status) == (["Bern"], "done")
+    leave()
+
+
+def test_a_call_that_two_programs_allow_in_one_moment_runs_once(
+    chat_with: Callable[..., ChatInterface],
+    store: Store,
+    weather: Any,
+    ran: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both have looked, and found it waiting; then both would run it."""
+    one = chat_with(a_call(), "Done.", tools=[weather])
+    leave = one.tool_loop.ask_here()
+    one.start("Go")
+    (call,) = until(one.tool_loop.open_calls, "the call")
+    until(lambda: not one.busy)
+    other = chat_with("Late.", tools=[weather], conversation_id=one.conversation_id)
+    monkeypatch.setattr(other.tool_loop, "_refresh", lambda _message, _call: None)
+    one.approve(call.id)
+    until(lambda: one.messages[-1].content == "Done." and not one.busy)
+    other.approve(call.id)
+    until(lambda: not other.busy and not other.tool_loop.running)
+    assert ran == ["Bern"]
+    assert calls_of(other)[0].status == "done"  # what the one has made of it is shown
+    leave()

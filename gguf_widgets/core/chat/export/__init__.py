@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gguf_widgets.core.chat.export import html_form
 from gguf_widgets.core.chat.export.formats import FORMATS, Exported, export, format_for
+from gguf_widgets.core.chat.export.home import without_home
 from gguf_widgets.core.chat.export.keeping import (
     Imported,
     import_data,
@@ -144,7 +145,7 @@ def html_of(chat: ChatInterface, render: Render | None = None, *, files: bool = 
         except GgufWidgetsError:  # its name is shown all the same
             continue
     tree = Tree(conversation=conversation, messages=messages, files=data)
-    return html_form.fragment(tree, render)
+    return html_form.fragment(without_home(tree), render)
 
 
 def _exported(chat: ChatInterface, name: str, *, tokens: bool) -> Exported:

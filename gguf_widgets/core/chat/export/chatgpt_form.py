@@ -35,6 +35,8 @@ from gguf_widgets.core.store.conversations import new_id
 __all__ = ["is_chatgpt", "read"]
 
 _TITLE_CHARS: Final = 300
+# Of all answers with their thinking: several may follow one thought, and each gets all of it.
+_MAX_UNFOLDED: Final = 400_000_000
 _NEVER_SHOWN: Final = ("user_editable_context", "model_editable_context")
 
 
@@ -54,12 +56,29 @@ def read(document: dict[str, Any]) -> Tree:
     return _Reading(document).tree()
 
 
+class _Thoughts(NamedTuple):
+    """What was thought last, and before it; joined once, where an answer comes."""
+
+    text: str
+    before: _Thoughts | None
+    length: int  # characters of all of it
+
+    def joined(self) -> str:
+        """Return all of it, oldest first."""
+        parts: list[str] = []
+        here: _Thoughts | None = self
+        while here is not None:
+            parts.append(here.text)
+            here = here.before
+        return "\n\n".join(reversed(parts))
+
+
 class _Place(NamedTuple):
     """Where a node hangs: under which message, and what was thought since."""
 
     node: str
     parent: str | None
-    thoughts: str
+    thoughts: _Thoughts | None
 
 
 class _Reading:
@@ -73,7 +92,9 @@ class _Reading:
         self._created = time_or(created, self._now)
         self._messages: dict[str, ChatMessage] = {}
         self._shown: dict[str, str | None] = {}  # each node, and the message that stands for it
-        self._system = ""
+        self._system: list[str] = []
+        self._results: dict[str, list[str]] = {}  # what tools said, by the message that called
+        self._unfolded = 0
         self._lost: Counter[str] = Counter()
 
     def tree(self) -> Tree:
@@ -88,6 +109,12 @@ class _Reading:
             raise InvalidValueError(
                 "The messages go round in a circle: one of them follows, over others, itself."
             )
+        for message_id, results in self._results.items():
+            message = self._messages[message_id]
+            done = msgspec.structs.replace(
+                message.tool_calls[0], status="done", error=None, result=_joined(results)
+            )
+            self._messages[message_id] = msgspec.structs.replace(message, tool_calls=(done,))
         messages = list(self._messages.values())
         return Tree(
             conversation=self._conversation(messages),
@@ -105,7 +132,7 @@ class _Reading:
             if isinstance(parent, str) and parent in children:
                 children[parent].append(node)
             elif parent is None or isinstance(parent, str):
-                roots.append(_Place(node, None, ""))
+                roots.append(_Place(node, None, None))
             else:
                 raise InvalidValueError(f"The node {node!r:.60} has a parent that is no id.")
         return children, roots[::-1]
@@ -120,7 +147,7 @@ class _Reading:
         return Conversation(
             id=self._id,
             title=" ".join(named.split())[:_TITLE_CHARS],
-            system=self._system or None,
+            system=_joined(self._system) or None,
             model_type="text",
             model_name=next((m.model_name for m in reversed(messages) if m.model_name), None),
             model=None,
@@ -129,7 +156,7 @@ class _Reading:
             updated_at=time_or(updated, self._created),
         )
 
-    def _node(self, place: _Place) -> tuple[str | None, str]:
+    def _node(self, place: _Place) -> tuple[str | None, _Thoughts | None]:
         """Take one node; return the message that its children follow, and what was thought."""
         message = self._mapping[place.node].get("message")
         if message is None:
@@ -140,13 +167,13 @@ class _Reading:
         metadata = message.get("metadata")
         hidden = isinstance(metadata, dict) and metadata.get("is_visually_hidden_from_conversation")
         if kind == "thoughts":
-            return place.parent, _joined(place.thoughts, _thoughts(content))
+            return place.parent, _more(place.thoughts, _thoughts(content))
         text = self._text(content)
         if kind in _NEVER_SHOWN or kind == "reasoning_recap" or message.get("weight") == 0:
             return place.parent, place.thoughts
         if role == "system":
             if text and not hidden and not self._messages:
-                self._system = _joined(self._system, text)
+                self._system.append(text)
             return place.parent, place.thoughts
         if role == "tool":
             self._tool(place.parent, text)
@@ -158,7 +185,7 @@ class _Reading:
         if role == "user" and place.thoughts:
             self._lost["thoughts that no answer followed"] += 1
         self._add(place, role, text, message)
-        return place.node, ""
+        return place.node, None
 
     def _field(self, message: Any, node: str, name: str) -> dict[str, Any]:
         found = message.get(name) if isinstance(message, dict) else None
@@ -184,7 +211,7 @@ class _Reading:
             )
             calls, text = (call,), ""
         if role == "assistant" and place.thoughts:
-            text = with_thinking(place.thoughts, text)
+            text = with_thinking(self._told(place.thoughts), text)
         self._messages[place.node] = ChatMessage(
             id=place.node,
             conversation_id=self._id,
@@ -203,11 +230,17 @@ class _Reading:
             if text:
                 self._lost["what a tool said without having been called"] += 1
             return
-        call = message.tool_calls[0]
-        done = msgspec.structs.replace(
-            call, status="done", error=None, result=_joined(call.result or "", text)
-        )
-        self._messages[message.id] = msgspec.structs.replace(message, tool_calls=(done,))
+        self._results.setdefault(message.id, []).append(text)
+
+    def _told(self, thoughts: _Thoughts) -> str:
+        self._unfolded += thoughts.length
+        if self._unfolded > _MAX_UNFOLDED:
+            raise InvalidValueError(
+                f"Answers that follow the same thoughts make more than {_MAX_UNFOLDED:,} "
+                "characters of this conversation, which is more than can be taken in.",
+                limit=_MAX_UNFOLDED,
+            )
+        return thoughts.joined()
 
     def _text(self, content: dict[str, Any]) -> str:
         parts = content.get("parts")
@@ -239,5 +272,11 @@ def _thoughts(content: dict[str, Any]) -> str:
     return "\n\n".join(told)
 
 
-def _joined(before: str, text: str) -> str:
-    return f"{before}\n\n{text}" if before and text else before or text
+def _more(before: _Thoughts | None, text: str) -> _Thoughts | None:
+    if not text:
+        return before
+    return _Thoughts(text, before, len(text) + (before.length if before is not None else 0))
+
+
+def _joined(texts: list[str]) -> str:
+    return "\n\n".join(text for text in texts if text)

@@ -19,6 +19,8 @@ from typing import Any, Final
 import msgspec
 
 from gguf_widgets.core.chat.attach import attach
+from gguf_widgets.core.chat.attach_kinds import kind_of
+from gguf_widgets.core.chat.export.checking import MAX_CALLS
 from gguf_widgets.core.chat.export.tree import Tree
 from gguf_widgets.core.chat.types import (
     Attachment,
@@ -143,6 +145,8 @@ class Builder:
         calls = given.get("tool_calls") or []
         if not isinstance(calls, list):
             raise InvalidValueError(f"{where}: tool_calls is {type(calls).__name__}, not a list.")
+        if len(calls) > MAX_CALLS:
+            raise InvalidValueError(f"{where} has more than {MAX_CALLS} calls of tools.")
         read = tuple(_call(one, where) for one in calls)
         name = given.get("model")
         self._add(
@@ -209,12 +213,14 @@ class Builder:
         try:
             if not head.endswith(";base64"):
                 body = ""  # which is no image
-            attachment, data = attach(base64.b64decode(body, validate=True), name="image")
+            given_data = base64.b64decode(body, validate=True)
+            # Judged first: a PDF in the place of each image would be read for a minute.
+            if kind_of(given_data, "image") != "image":
+                self.lost["an image that is none"] += 1
+                return None
+            attachment, data = attach(given_data, name="image")
         except (GgufWidgetsError, ValueError, binascii.Error):
             self.lost["an image that cannot be read"] += 1
-            return None
-        if attachment.kind != "image":
-            self.lost["an image that is none"] += 1
             return None
         self.files[attachment.sha256] = data
         return attachment

@@ -1,7 +1,8 @@
 """The forms in which a conversation can be taken out, by name.
 
 Promises: each form of the table writes any conversation of a store; what it has no place for is
-said in its notes or in the text itself. Leaves to others: each form's own file.
+said in its notes or in the text itself; the person's home folder is "~" in it (`home`). Leaves
+to others: each form's own file.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from gguf_widgets.core.chat.export import html_form, json_form, markdown_form, openai_form
+from gguf_widgets.core.chat.export.home import NOTE, without_home
 from gguf_widgets.core.chat.export.tree import Tree, gather
 from gguf_widgets.core.chat.types import ChatMessage
 from gguf_widgets.core.errors import InvalidValueError
@@ -51,7 +53,8 @@ class Format(NamedTuple):
 FORMATS: Final[dict[str, Format]] = {
     "json": Format(
         "JSON",
-        "Everything: all branches, settings, figures, files. Can be imported again",
+        "Everything: all branches, settings, figures, files, where the model's file lies."
+        " Can be imported again",
         "json",
         "application/json",
         lambda tree: (json_form.write(tree), list(tree.notes)),
@@ -145,7 +148,10 @@ def export(
         by_id = {message.id: message for message in newest}
         messages = [by_id.get(message.id, message) for message in tree.messages]
         tree = msgspec.structs.replace(tree, messages=messages)
-    text, notes = form.write(tree)
+    shared = without_home(tree)
+    text, notes = form.write(shared)
+    if shared is not tree and form.is_whole:
+        notes = [*notes, NOTE]
     return Exported(text, f"{file_stem(tree.conversation.title)}.{form.ending}", form.mime, notes)
 
 

@@ -24,6 +24,10 @@ __all__ = ["NOTEBOOK_MESSAGES", "fragment", "page"]
 
 NOTEBOOK_MESSAGES: Final = 200  # in one output of a notebook; the page has all
 
+# Of images, in a page and in a notebook's output: a file may name one image a million times.
+_PAGE_BYTES: Final = 256 << 20
+_NOTEBOOK_BYTES: Final = 3 << 20
+
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
@@ -93,11 +97,25 @@ def _system(tree: Tree) -> str:
     return _folded("What the model was told first", _text(tree.conversation.system))
 
 
+class _Room:
+    """How many bytes of images there is still room for."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self.left = num_bytes
+
+    def takes(self, data: bytes) -> bool:
+        """Say whether one more has room, and give it that."""
+        has_room = len(data) <= self.left
+        self.left -= len(data) if has_room else 0
+        return has_room
+
+
 def _messages(line: Sequence[ChatMessage], tree: Tree, render: Render, *, whole: bool) -> str:
-    return "\n".join(_article(message, tree, render, whole=whole) for message in line)
+    room = _Room(_PAGE_BYTES if whole else _NOTEBOOK_BYTES)
+    return "\n".join(_article(message, tree, render, room, whole=whole) for message in line)
 
 
-def _article(message: ChatMessage, tree: Tree, render: Render, *, whole: bool) -> str:
+def _article(message: ChatMessage, tree: Tree, render: Render, room: _Room, *, whole: bool) -> str:
     own = message.role == "user"
     name = escaped(words.who(message))
     time = escaped(words.moment(message.created_at))
@@ -114,7 +132,7 @@ def _article(message: ChatMessage, tree: Tree, render: Render, *, whole: bool) -
             parts.append(_folded(title, f'<div class="gw-talk-body">{render(part.text)}</div>'))
         else:
             parts.append(f'<div class="gw-talk-body">{render(part.text)}</div>')
-    parts += [_attachment(one, tree, whole=whole) for one in message.attachments]
+    parts += [_attachment(one, tree, room, whole=whole) for one in message.attachments]
     for call in message.tool_calls:
         called, outcome = words.call_words(call)
         parts.append(_folded(f"Tool: {called}", f"<pre>{escaped(outcome)}</pre>"))
@@ -126,10 +144,13 @@ def _article(message: ChatMessage, tree: Tree, render: Render, *, whole: bool) -
     return f'<article class="gw-talk-{role}">{"".join(parts)}</article>'
 
 
-def _attachment(attachment: Attachment, tree: Tree, *, whole: bool) -> str:
+def _attachment(attachment: Attachment, tree: Tree, room: _Room, *, whole: bool) -> str:
     told = words.attachment_words(attachment)
     data = tree.files.get(attachment.sha256)
-    if attachment.kind == "image" and attachment.mime in _IMAGES and data is not None:
+    is_shown = attachment.kind == "image" and attachment.mime in _IMAGES and data is not None
+    if is_shown and data is not None and not room.takes(data):
+        told = f"{told}. Not shown: there are too many large images here."
+    elif is_shown and data is not None:
         source = f"data:{attachment.mime};base64,{base64.b64encode(data).decode('ascii')}"
         image = f'<img src="{source}" alt="{escaped(attachment.name)}">'
         return f"<figure>{image}<figcaption>{escaped(told)}</figcaption></figure>"

@@ -99,15 +99,16 @@ def write_whole(path: Path, text: str) -> None:
     InvalidValueError
         It cannot be written.
     """
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    new = path.parent / f".{path.name[:100]}.{secrets.token_hex(4)}.part"
     try:
         new.write_bytes(text.encode("utf-8", "replace"))
         new.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
+    except (OSError, ValueError) as error:  # ValueError: a zero in the name
+        with contextlib.suppress(OSError, ValueError):
             new.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or error
         raise InvalidValueError(
-            f"{path} cannot be written: {error.strerror or error}. Choose another folder or name.",
+            f"{path} cannot be written: {reason}. Choose another folder or name.",
             path=str(path),
         ) from error
 

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gguf_widgets.core.chat.attach import as_prompt
 from gguf_widgets.core.chat.export import words
 from gguf_widgets.core.chat.export.tree import Tree, line_of
 from gguf_widgets.core.chat.types import ChatMessage, ToolCall
+from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.format import format_bytes
 
 __all__ = ["OpenAiMessages", "openai_messages", "to_json", "to_jsonl"]
+
+
+_MAX_IMAGE_BYTES: Final = 512 << 20
 
 
 class OpenAiMessages(NamedTuple):
@@ -28,14 +33,27 @@ class OpenAiMessages(NamedTuple):
 
 
 def openai_messages(tree: Tree) -> OpenAiMessages:
-    """Return the path on screen as messages."""
+    """Return the path on screen as messages.
+
+    Raises
+    ------
+    InvalidValueError
+        Its images together are too large.
+    """
     notes: list[str] = []
     messages: list[dict[str, Any]] = []
     if tree.conversation.system:
         messages.append({"role": "system", "content": tree.conversation.system})
-    empty = 0
+    empty = num_bytes = 0
     for message in line_of(tree):
         if message.role == "user":
+            num_bytes += sum(len(tree.files.get(one.sha256, b"")) for one in message.attachments)
+            if num_bytes > _MAX_IMAGE_BYTES:
+                raise InvalidValueError(
+                    f"The images together are more than {format_bytes(_MAX_IMAGE_BYTES)}, each "
+                    "written out where it was sent. Export as JSON, which holds each once.",
+                    limit=_MAX_IMAGE_BYTES,
+                )
             messages.append({"role": "user", "content": _user_content(message, tree, notes)})
         elif message.content or message.tool_calls:
             messages += _answer(message)

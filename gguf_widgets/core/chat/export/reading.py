@@ -27,6 +27,7 @@ from gguf_widgets.core.chat.export.tree import Tree, check_count, checked, with_
 from gguf_widgets.core.chat.types import well_formed
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.format import format_bytes
+from gguf_widgets.core.json_outside import no_constant
 
 __all__ = ["MAX_BYTES", "MAX_CONVERSATIONS", "MAX_TOTAL_MESSAGES", "MAX_VALUES", "read_trees"]
 
@@ -152,7 +153,7 @@ def _parsed(text: str) -> Any:
     if not text.strip():
         raise InvalidValueError("This file is empty.")
     try:
-        document = json.loads(text, parse_constant=_no_constant)
+        document = json.loads(text, parse_constant=no_constant)
     except ValueError as error:
         document = _lines(text, error)
     return _whole(document) if _HALF.search(text) else document
@@ -164,7 +165,7 @@ def _lines(text: str, error: ValueError) -> Any:
     found = []
     for number, row in enumerate(rows, 1):
         try:
-            found.append(json.loads(row, parse_constant=_no_constant))
+            found.append(json.loads(row, parse_constant=no_constant))
         except ValueError as fault:
             if number == 1:
                 raise InvalidValueError(
@@ -172,10 +173,6 @@ def _lines(text: str, error: ValueError) -> Any:
                 ) from error
             raise InvalidValueError(f"Line {number:,} of this file is no JSON: {fault}.") from fault
     return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _whole(value: Any) -> Any:

@@ -14,11 +14,20 @@ from typing import Any, Final
 
 import msgspec
 
-from gguf_widgets.core.chat.types import ChatMessage, Conversation, MessageStatus
-from gguf_widgets.core.errors import InvalidValueError, StoreError
+from gguf_widgets.core.chat.export.checking import check_fields, check_tokens, check_values
+from gguf_widgets.core.chat.types import (
+    Attachment,
+    ChatMessage,
+    Conversation,
+    MessageStatus,
+    ToolCall,
+)
+from gguf_widgets.core.errors import ImageError, InvalidValueError, StoreError
+from gguf_widgets.core.images import Image
 from gguf_widgets.core.store.conversation_settings import kept_settings
 from gguf_widgets.core.store.conversations import Conversations, new_id
 from gguf_widgets.core.store.token_blob import KeptTokens
+from gguf_widgets.core.tools.call_format import new_call_id
 
 __all__ = [
     "MAX_MESSAGES",
@@ -33,6 +42,7 @@ __all__ = [
 
 MAX_MESSAGES: Final = 200_000  # of one conversation; a long life with one has a few thousand
 _MAX_TITLE: Final = 10_000
+_MAX_CALL_ID: Final = 100
 _MAX_TEXT: Final = 50_000_000
 _LAST_TIME: Final = 253_402_300_799.0  # the end of the year 9999, the last that `datetime` knows
 
@@ -139,16 +149,19 @@ def line_of(tree: Tree) -> list[ChatMessage]:
 def checked(tree: Tree) -> Tree:
     """Return a tree that came from a file, in order; refuse what is none.
 
-    An answer that was being written when the file was made is "interrupted" from now on.
+    An answer that was being written when the file was made is "interrupted" from now on. An image
+    whose bytes are not in the file, or are no image, becomes a text that says so: with it no model
+    could be asked to go on.
 
     Raises
     ------
     InvalidValueError
-        Two messages with one id, a parent that is not there, a circle, a role, a time or a length
-        that cannot be.
+        Two messages with one id, a parent that is not there, a circle, a role, a time, a length or
+        a number that cannot be.
     """
     messages = tree.messages
     _check_conversation(tree.conversation)
+    check_values("The settings", tree.settings)
     check_count(len(messages))
     by_id: dict[str, ChatMessage] = {}
     for message in messages:
@@ -163,13 +176,17 @@ def checked(tree: Tree) -> Tree:
             "The messages go round in a circle: one of them follows, over others, itself."
         )
     _check_files(tree)
+    for tokens in tree.tokens.values():
+        check_tokens(tokens)
+    gone = _gone_images(tree)
     leaf = tree.conversation.active_leaf_id
     if leaf not in by_id:
         leaf = ordered[-1].id if ordered else None
     return msgspec.structs.replace(
         tree,
         conversation=msgspec.structs.replace(tree.conversation, active_leaf_id=leaf),
-        messages=[_settled(message) for message in ordered],
+        messages=[_settled(message, gone) for message in ordered],
+        notes=(*tree.notes, *_words_of_gone(ordered, gone)),
     )
 
 
@@ -187,6 +204,7 @@ def with_new_ids(tree: Tree) -> Tree:
     """Return a copy under new ids, not deleted; everything in it points to its new neighbours."""
     names = {message.id: new_id() for message in tree.messages}
     conversation_id = new_id()
+    calls: set[str] = set()
     leaf = tree.conversation.active_leaf_id
     messages = [
         msgspec.structs.replace(
@@ -194,6 +212,7 @@ def with_new_ids(tree: Tree) -> Tree:
             id=names[message.id],
             conversation_id=conversation_id,
             parent_id=None if message.parent_id is None else names[message.parent_id],
+            tool_calls=tuple(_with_own_id(call, calls) for call in message.tool_calls),
             # A message that is not in the file was not sent all the same: its mark stays.
             left_out=tuple(names.get(one, one) for one in message.left_out),
         )
@@ -210,6 +229,14 @@ def with_new_ids(tree: Tree) -> Tree:
         messages=messages,
         tokens={names[key]: tokens for key, tokens in tree.tokens.items() if key in names},
     )
+
+
+def _with_own_id(call: ToolCall, taken: set[str]) -> ToolCall:
+    """Return a call with an id that no other has: a person says yes to a call by its id."""
+    if not 0 < len(call.id) <= _MAX_CALL_ID or call.id in taken:
+        call = msgspec.structs.replace(call, id=new_call_id())
+    taken.add(call.id)
+    return call
 
 
 def is_time(value: Any) -> bool:
@@ -234,6 +261,7 @@ def _check_conversation(conversation: Conversation) -> None:
     for value in (conversation.created_at, conversation.updated_at):
         if not is_time(value):
             raise InvalidValueError(f"The conversation has a time that cannot be: {value!r:.40}.")
+    check_values("The conversation's model", conversation.model)
 
 
 def _check(number: int, message: ChatMessage, known: dict[str, ChatMessage]) -> None:
@@ -253,6 +281,7 @@ def _check(number: int, message: ChatMessage, known: dict[str, ChatMessage]) -> 
         )
     if not is_time(message.created_at):
         raise InvalidValueError(f"{where} has a time that cannot be: {message.created_at!r:.40}.")
+    check_fields(where, message)
 
 
 def _check_files(tree: Tree) -> None:
@@ -265,10 +294,50 @@ def _check_files(tree: Tree) -> None:
             )
 
 
-def _settled(message: ChatMessage) -> ChatMessage:
+def _gone_images(tree: Tree) -> set[str]:
+    """Return the fingerprints of images that cannot be sent: not in the file, or no images."""
+    wanted = {one.sha256 for m in tree.messages for one in m.attachments if one.kind == "image"}
+    return {one for one in wanted if one not in tree.files or not _is_image(tree.files[one])}
+
+
+def _is_image(data: bytes) -> bool:
+    try:
+        Image(data)
+    except ImageError:
+        return False
+    return True
+
+
+def _words_of_gone(messages: list[ChatMessage], gone: set[str]) -> list[str]:
+    count = sum(
+        one.kind == "image" and one.sha256 in gone for m in messages for one in m.attachments
+    )
+    if not count:
+        return []
+    images = "An image is" if count == 1 else f"{count:,} images are"
+    return [f"{images} not in this file, or cannot be read: only the name is shown."]
+
+
+def _settled(message: ChatMessage, gone: set[str]) -> ChatMessage:
+    if any(one.sha256 in gone for one in message.attachments):
+        attachments = tuple(_without_image(one, gone) for one in message.attachments)
+        message = msgspec.structs.replace(message, attachments=attachments)
     if message.status is not MessageStatus.STREAMING:
         return message
     return msgspec.structs.replace(message, status=MessageStatus.INTERRUPTED)
+
+
+def _without_image(one: Attachment, gone: set[str]) -> Attachment:
+    if one.kind != "image" or one.sha256 not in gone:
+        return one
+    return msgspec.structs.replace(
+        one,
+        kind="text",
+        mime="text/plain",
+        text="(This was an image, which is not there any more.)",
+        num_tokens=None,
+        note="The image is not there any more; the model is told so.",
+    )
 
 
 def _parents_first(messages: list[ChatMessage]) -> list[ChatMessage]:

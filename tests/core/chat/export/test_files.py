@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.chat_fakes import FakeModel
 
-from gguf_widgets.core.chat.export import import_data
+from gguf_widgets.core.chat.export import FORMATS, export, html_of, import_data
+from gguf_widgets.core.chat.export.home import NOTE, without_home
+from gguf_widgets.core.chat.export.tree import gather
 from gguf_widgets.core.chat.interface import ChatInterface
-from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.errors import InvalidValueError, RequestError
 from gguf_widgets.core.store.conversations import Conversations
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.core.types import TokenLogprob
@@ -86,3 +89,43 @@ def test_the_ending_says_the_form_and_a_file_is_written_whole_or_not_at_all(
     with pytest.raises(InvalidValueError, match="cannot be written"):
         chat.save(tmp_path / "folder.json")
     assert not [one for one in tmp_path.iterdir() if one.name.endswith(".part")]
+
+
+def test_what_is_given_to_others_does_not_name_the_home_folder(
+    chat: ChatInterface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every form, and the copy in a notebook; what a person wrote stays as it was written."""
+    home = tmp_path / "ada.lovelace"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    model = chat.model
+    assert isinstance(model, FakeModel)
+    model.info = msgspec.structs.replace(model.info, path=f"{home}/models/fake.gguf")
+    chat.send("Hello")
+    beside = f"{home}.old/x {home}2 /mnt{home}"
+    failed = RequestError(f"'{home}/models/fake.gguf' went away.", path=f"{home}/a", b=beside)
+    model.script[:] = [[failed], ["Fine."]]
+    with pytest.raises(RequestError):
+        chat.send("Again")
+    assert f"{home}/" in str(chat.messages)  # nothing is lost here
+    for form in FORMATS:
+        assert f"{home}/" not in chat.export(form), form
+    assert f"{home}/" not in html_of(chat)
+    document = json.loads(chat.export("json"))
+    assert document["messages"][1]["model"]["path"] == "~/models/fake.gguf"
+    assert document["messages"][3]["error"]["details"] == {"path": "~/a", "b": beside}
+    made = export(Conversations(chat.store), str(chat.conversation_id), "json")
+    assert made.notes == [NOTE]
+    chat.send(f"In {home}/x")
+    assert f"In {home}/x" in chat.export("text")
+    with Store.in_memory() as other:
+        (loaded,) = import_data(other, chat.export("json")).conversations
+        tree = gather(Conversations(other), loaded.id)
+    assert without_home(tree) is tree
+
+
+def test_a_name_that_no_file_can_have_is_refused_in_words(chat: ChatInterface) -> None:
+    chat.send("Tell me a word")
+    for path in ("/", "a\0b.json"):
+        with pytest.raises(InvalidValueError, match="cannot be written"):
+            chat.save(path, "json")

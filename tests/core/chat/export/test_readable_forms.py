@@ -228,3 +228,15 @@ def test_tool_calls_of_every_outcome_have_words() -> None:
     assert told(status="failed", error="No.") == "It failed: No."
     assert told(status="done", result="3") == "3"
     assert told(status="waiting") == "Not called yet."
+
+
+def test_no_control_character_goes_into_a_page() -> None:
+    """A browser would drop some; a terminal acts on others, where the file is looked at there."""
+    tree = rich_tree()
+    title = "".join(map(chr, [*range(32), *range(0x7F, 0xA0), 0x2028, 0xFEFF]))
+    conversation = msgspec.structs.replace(tree.conversation, title=f"a{title}b")
+    text, _ = FORMATS["html"].write(msgspec.structs.replace(tree, conversation=conversation))
+    assert not [
+        c for c in text if ord(c) in (*range(9), *range(11, 32), *range(0x7F, 0xA0), 0xFEFF)
+    ]
+    assert "<title>a" in text
