@@ -94,7 +94,7 @@ def table_picture(watched: Watched, path: Path, theme: str) -> None:
         watched.gw("batch-choose").click()
     chooser.value.set_files(path)
     watched.gw("batch-prompt").fill("Is this review positive, negative or neutral? {review}")
-    watched.gw("batch-answer-choice").check(force=True)
+    watched.gw("batch-answer-choice").locator("xpath=..").click()
     watched.gw("batch-choices").fill("positive\nnegative\nneutral")
     watched.gw("batch-start").click()
     watched.gw("batch-words").get_by_text("Finished").wait_for(timeout=60_000)

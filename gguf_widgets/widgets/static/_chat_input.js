@@ -10,6 +10,7 @@ import { newMid } from "./_connection.js";
 import { h, icon, iconButton } from "./_dom.js";
 
 const INPUT_MAX_PX = 200;
+const INPUT_SHARE = 0.3; // of the chat's height, where that is less
 
 /**
  * Whether a key belongs to an input method, which makes a word of several keys: its Enter and its
@@ -67,7 +68,9 @@ export class ComposerElement {
 
   /** Make the place as high as what is in it, up to a limit. */
   grow() {
+    const whole = this.root.closest(".gw-chat")?.clientHeight || Infinity;
+    const most = Math.max(48, Math.min(INPUT_MAX_PX, whole * INPUT_SHARE));
     this.input.style.height = "auto";
-    this.input.style.height = `${Math.min(this.input.scrollHeight, INPUT_MAX_PX)}px`;
+    this.input.style.height = `${Math.min(this.input.scrollHeight, most)}px`;
   }
 }
