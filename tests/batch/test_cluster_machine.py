@@ -254,7 +254,7 @@ def test_errors_of_a_machine_become_ours_whatever_they_hold() -> None:
         assert isinstance(error, GgufWidgetsError)
         assert len(error.message) < 5000
         assert "\x1b" not in error.message
-        assert set(error.details) <= {"self", "cls", "path", "rows", "retry_after_s"}
+        assert set(error.details) <= {"message", "self", "cls", "path", "rows", "retry_after_s"}
     for late in ("soon", float("inf"), -5, None, 1e12):
         busy = error_of(Fault(kind="WorkerBusyError", message="", details={"retry_after_s": late}))
         assert 0 <= busy.details["retry_after_s"] <= 60

@@ -15,7 +15,6 @@ from gguf_widgets.core.errors import (
     GgufWidgetsError,
     ProtocolError,
     WorkerBusyError,
-    WorkerError,
     from_wire,
 )
 from gguf_widgets.core.format import plain_text
@@ -58,10 +57,7 @@ def error_of(fault: Fault) -> GgufWidgetsError:
         if name.isidentifier() and len(name) < 100 and _is_plain(value)
     }
     message = plain_text(fault.message, _MOST_CHARS) or "It did not say what went wrong."
-    try:
-        error = from_wire({"kind": fault.kind, "message": message, "details": details})
-    except TypeError:  # a name there that an error has itself
-        error = WorkerError(message)
+    error = from_wire({"kind": fault.kind, "message": message, "details": details})
     if isinstance(error, WorkerBusyError):
         late = error.details.get("retry_after_s")
         wait_s = float(late) if isinstance(late, int | float) else 1.0
