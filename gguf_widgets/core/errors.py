@@ -159,7 +159,10 @@ class GgufWidgetsError(Exception):
 def _rebuild(
     cls: type[GgufWidgetsError], message: str, details: dict[str, Any]
 ) -> GgufWidgetsError:
-    return cls(message, **details)
+    error = cls(message)
+    # Not as keywords: one that came out of a file may have any name, "message" too.
+    error.details = dict(details)
+    return error
 
 
 # Filled as each class of the tree is defined, so that `from_wire` needs no list of its own.
@@ -384,7 +387,4 @@ def to_wire(error: BaseException) -> WireError:
 
 def from_wire(wire: WireError) -> GgufWidgetsError:
     """Turn what `to_wire` made back into an error; an unknown kind becomes a `WorkerError`."""
-    error = _BY_NAME.get(wire["kind"], WorkerError)(wire["message"])
-    # Not as keywords: one that came out of a file may have any name, "message" too.
-    error.details = dict(wire["details"])
-    return error
+    return _rebuild(_BY_NAME.get(wire["kind"], WorkerError), wire["message"], wire["details"])
