@@ -211,6 +211,29 @@ def test_in_jupyterlab_every_key_is_the_chats_and_nothing_of_the_notebook_goes(
     assert {"chat-copy", "chat-edit", "chat-branch-after", "chat-again", "chat-clear"} <= set(seen)
     assert seen[-1] == ""
     assert cell(watched, 0).count() == 1
+    # The panels: opened, used and closed; what closes hands the focus back.
+    for hook, panel in (("chat-settings", "settings"), ("library-button", "library")):
+        watched.gw(hook).focus()
+        page.keyboard.press("Enter")
+        expect(watched.gw(panel)).to_be_visible()
+        for key in ("Tab", "x", "Tab", "b", "Shift+Tab"):
+            page.keyboard.press(key)
+        page.keyboard.press("Escape")
+        expect(watched.gw(panel)).to_be_hidden()
+        expect(watched.gw(hook)).to_be_focused()
+    templates = page.get_by_role("button", name="Prompt templates")
+    templates.focus()
+    page.keyboard.press("Space")
+    expect(watched.gw("chat-prompt-search")).to_be_focused()
+    page.keyboard.type("translate")
+    page.keyboard.press("Escape")
+    expect(watched.gw("chat-prompt-search")).to_be_hidden()
+    chat.input.focus()
+    page.keyboard.press("ArrowUp")
+    expect(part(own(watched), "chat-edit-field")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator(".jp-NotebookPanel .jp-Cell")).to_have_count(2)
+
     # With Ctrl, the notebook's keys are still its own.
     part(own(watched), "chat-copy").focus()
     page.keyboard.press("Control+s")
