@@ -1,4 +1,4 @@
-"""Two chats of one model beside each other, driven from Python while a page shows them. About 10 s."""
+"""Two chats of one model side by side, driven from Python while a page shows them. About 10 s."""
 
 from __future__ import annotations
 
