@@ -130,6 +130,11 @@ class Answer:
         self._thread = threading.Thread(target=self._run, name="gguf-widgets-answer", daemon=True)
 
     @property
+    def was_stopped(self) -> bool:
+        """Whether somebody has stopped it, in time or not."""
+        return self._stopped
+
+    @property
     def text(self) -> str:
         """What has arrived so far; before the first word, what it was told to begin with."""
         with self._lock:
@@ -251,7 +256,12 @@ class Answer:
 
     def _end(self, reply: Reply | None, error: GgufWidgetsError | None) -> None:
         self._reading_over.set()
-        message = self._last_form(reply, error)
+        try:
+            message = self._last_form(reply, error)
+        except BaseException as unknown:  # noqa: BLE001 - as above
+            _log.exception("The end of an answer failed in a way that was not expected")
+            error = error or RequestError(f"The answer's end failed: {type(unknown).__name__}.")
+            message = self._failed_form(error)
         try:
             self._listener.ended(self, message)
         finally:
@@ -305,20 +315,11 @@ class Answer:
     def _last_form(self, reply: Reply | None, error: GgufWidgetsError | None) -> ChatMessage:
         if error is None and reply is None:
             error = RequestError(_NO_END)
-        text = self.text
         if error is not None:
-            taken_back = self._stopped and isinstance(error, RequestCancelledError)
-            return msgspec.structs.replace(
-                self.message,
-                content=text,
-                thinking_s=self._thinking_s,
-                status=MessageStatus.ABORTED if taken_back else MessageStatus.FAILED,
-                finish_reason=FinishReason.ABORTED if taken_back else FinishReason.ERROR,
-                error=None if taken_back else to_wire(error),
-            )
+            return self._failed_form(error)
         assert reply is not None  # noqa: S101 - for the type checker: else there was an error
         aborted = reply.finish_reason is FinishReason.ABORTED
-        text = reply.text or text
+        text = reply.text or self.text
         record = complete_record(
             self._record, self._asked.model, self._prompt, reply=reply, **self._asked.more
         )
@@ -337,6 +338,17 @@ class Answer:
             seed=reply.seed,
             tool_calls=tuple(getattr(self._stream, "tool_calls", ())),
             record=self._public_record(record),
+        )
+
+    def _failed_form(self, error: GgufWidgetsError) -> ChatMessage:
+        taken_back = self._stopped and isinstance(error, RequestCancelledError)
+        return msgspec.structs.replace(
+            self.message,
+            content=self.text,
+            thinking_s=self._thinking_s,
+            status=MessageStatus.ABORTED if taken_back else MessageStatus.FAILED,
+            finish_reason=FinishReason.ABORTED if taken_back else FinishReason.ERROR,
+            error=None if taken_back else to_wire(error),
         )
 
     def _public_record(self, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class ChatAnswering(ChatState):
         told_as_added: bool = False,
         system: str | None = None,
         remember: Callable[[], None] = lambda: None,
+        goes_on: bool = False,
     ) -> Answer:
         """Begin an answer.
 
@@ -73,6 +74,8 @@ class ChatAnswering(ChatState):
             The system prompt, instead of the chat's; "" sends none.
         remember : callable
             Called once it is certain.
+        goes_on : bool
+            Whether it follows on the results of tools.
         """
         begun: Answer | None = None
         try:
@@ -85,6 +88,8 @@ class ChatAnswering(ChatState):
                     sent_system = self.system if system is None else system or None
                     answer = self._new_answer(line, model, sampling, begin, sent_system, deltas)
                     self._conversations.add(*([asked] if asked is not None else []), answer.message)
+                if not goes_on:
+                    self._tool_loop.leave_turn()
                 remember()
                 self._conversation_id = answer.message.conversation_id
                 if asked is not None:
@@ -150,6 +155,8 @@ class ChatAnswering(ChatState):
         """Begin the answer that follows an answer: the model goes on after its tools' results."""
 
         def make(model: ChatModel) -> tuple[list[ChatMessage], None, Begin]:
+            if self._tool_loop.was_stopped:  # in this very moment
+                raise RequestError("It was stopped.", reason="stopped")
             if not self._messages or self._messages[-1].id != message.id:
                 raise RequestError(
                     "The conversation went on elsewhere meanwhile.", reason="gone on"
@@ -158,7 +165,7 @@ class ChatAnswering(ChatState):
             return list(self._messages), None, Begin()
 
         system = message.system or ""
-        return self._ask(make, sampling, deltas, told_as_added=True, system=system)
+        return self._ask(make, sampling, deltas, told_as_added=True, system=system, goes_on=True)
 
     def _ready(self) -> ChatModel:
         """Return the model, if it may be asked now."""

@@ -105,9 +105,9 @@ class ChatAsking(ChatAnswering):
         except asyncio.CancelledError:
             # The thread cannot be called back; whichever of the two comes second stops the answer.
             cancelled.set()
-            for answer in begun:
-                answer.stop()
             self._tool_loop.stop()
+            for answer in begun:
+                self._tool_loop.last_of(answer).stop()
             raise
 
     def stream(

@@ -18,7 +18,7 @@ from gguf_widgets.core.errors import InvalidValueError, RequestError
 from gguf_widgets.core.store.token_blob import KeptTokens
 from gguf_widgets.core.types import TokenLogprob
 
-__all__ = ["Begin", "begin_before", "begin_tokens", "begin_whole", "begin_words"]
+__all__ = ["Begin", "after_thinking", "begin_before", "begin_tokens", "begin_whole", "begin_words"]
 
 _PART = "\ufffd"  # stands in a token's text for bytes that are only part of a character
 
@@ -77,13 +77,19 @@ def begin_words(words: str, model: Any, old: ChatMessage | None = None) -> Begin
     words = well_formed(words)
     if old is not None and words and words == old.begin:
         return Begin(words, template_variables=_template_variables(old))
-    facts = getattr(model, "template_facts", None) if words else None
+    return after_thinking(words, model) if words else Begin()
+
+
+def after_thinking(words: str, model: Any) -> Begin:
+    """Return how an answer begins with these words that has no thoughts before them."""
+    facts = getattr(model, "template_facts", None)
     if facts is None or not getattr(facts, "opens_thinking", False):
         return Begin(words)
     # The template has opened the model's thinking: these words are for after it.
     if facts.has_thinking_switch:
         return Begin(words, template_variables={facts.thinking_variable: False})
-    closing = facts.thinking_open.replace("<", "</", 1).replace("[", "[/", 1)
+    opening = facts.thinking_open or "<think>"
+    closing = opening.replace("<", "</", 1).replace("[", "[/", 1)
     return Begin(f"{closing}\n\n{words}")
 
 
@@ -105,6 +111,10 @@ def begin_whole(old: ChatMessage, kept: KeptTokens | None, model: ChatModel) -> 
     begin = Begin(
         old.content, template_variables=_template_variables(old), thinking_s=old.thinking_s
     )
+    if not (old.record or {}).get("opens_thinking") and not begin.template_variables:
+        # Written without a template that opened the thinking (by a person, or another model): with
+        # one that does, these words must not become a thought.
+        begin = after_thinking(old.content, model)._replace(thinking_s=old.thinking_s)
     if (
         kept is None
         or not kept.tokens
@@ -115,7 +125,9 @@ def begin_whole(old: ChatMessage, kept: KeptTokens | None, model: ChatModel) -> 
     ):
         return begin
     tokens = tuple(token.token for token in kept.tokens)
-    return begin._replace(tokens=tokens, given=tuple(kept.tokens))
+    return Begin(
+        old.content, tokens, tuple(kept.tokens), _template_variables(old), thinking_s=old.thinking_s
+    )
 
 
 def begin_before(

@@ -21,6 +21,7 @@ from gguf_widgets.core.chat.begin import (
     begin_whole,
     begin_words,
 )
+from gguf_widgets.core.chat.thinking import thinking_is_over
 from gguf_widgets.core.chat.types import ChatMessage, EventKind, MessageStatus, checked_text
 from gguf_widgets.core.chat.undo import Step
 from gguf_widgets.core.errors import InvalidValueError, RequestError
@@ -125,7 +126,7 @@ class ChatBranching(ChatAsking):
             kept = self._conversations.kept_tokens(old.id)
             return begin_before(old, kept, index, token, model)
 
-        return self._branch(message_id, "branching at a word", make, sampling, as_then=True)
+        return self._branch(message_id, "going on with another word", make, sampling, as_then=True)
 
     def edit(
         self,
@@ -197,7 +198,7 @@ class ChatBranching(ChatAsking):
                 system=old.system,
                 model_type=old.model_type,
                 edited=True,
-                record=_only_thinking(old.record),
+                record=_what_an_edit_keeps(old.record, content),
             )
             remember = self._remembering("editing the answer")
             self._conversations.add(edited)
@@ -267,7 +268,7 @@ class ChatBranching(ChatAsking):
         StoreError
             It cannot be read, or not be kept; it can be tried again.
         """
-        stopped, notice = None, None
+        stopped, notice, gone = None, None, None
         with self._lock:
             step = self._undo.take()
             if step is None:
@@ -278,13 +279,17 @@ class ChatBranching(ChatAsking):
                 if step.conversation_id == self._conversation_id:
                     self._show(step.leaf_id)
                     stopped = self._set_aside_if_unseen()
+                    self._tool_loop.stop_unseen()
                 else:
                     stopped, notice = self._open(step.conversation_id, step.leaf_id)
-            except InvalidValueError:
-                raise  # it is gone for good; what was done before may still be undone
+            except InvalidValueError as error:
+                gone = error  # for good; what was done before may still be undone
             except BaseException:
                 self._undo.add(step)
                 raise
+        if gone is not None:
+            self._emit(EventKind.MODEL)  # what can be undone is another thing now
+            raise gone
         if stopped is not None:
             stopped.stop()
         self._emit(EventKind.RESET)
@@ -303,9 +308,10 @@ class ChatBranching(ChatAsking):
         """Put the line that ends in a leaf on screen, and keep the choice."""
         conversation_id = self._conversation_id
         assert conversation_id is not None  # noqa: S101 - for the type checker; callers have one
+        self._saver.try_again()  # else what is shown would be older than what was here
         line = self._conversations.path(conversation_id, leaf_id) if leaf_id is not None else []
         self._conversations.set_active_leaf(conversation_id, leaf_id)
-        self._messages = line
+        self._messages = self._saver.newest(line)
         self._look_at_tree()
 
     def _open(self, conversation_id: str, leaf_id: str | None) -> tuple[Any, str | None]:
@@ -373,6 +379,14 @@ class ChatBranching(ChatAsking):
         )
 
 
-def _only_thinking(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return of a record what an edited text still needs: whether it begins inside thinking."""
-    return {"opens_thinking": True} if (record or {}).get("opens_thinking") else None
+def _what_an_edit_keeps(record: Mapping[str, Any] | None, text: str) -> dict[str, Any] | None:
+    """Return of a record what an edited text still needs: whether it begins inside thinking.
+
+    It does only where the thinking ends in it, too: a text without that is what the person wants
+    the model to have said, and no thought of it.
+    """
+    record = record or {}
+    if record.get("opens_thinking") and thinking_is_over(text, opened=True):
+        return {"opens_thinking": True}
+    kept = record.get("template_variables")
+    return {"template_variables": dict(kept)} if isinstance(kept, dict) else None

@@ -42,7 +42,7 @@ def bare(model: Any) -> Any:
 
 def can_count(model: Any) -> bool:
     """Say whether a model can tell its tokens; a stand-in in a test need not."""
-    return callable(getattr(model, "count_tokens", None))
+    return callable(getattr(bare(model), "count_tokens", None))
 
 
 class TokenCounter:

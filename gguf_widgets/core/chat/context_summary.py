@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from gguf_widgets.core.chat.begin import after_thinking
 from gguf_widgets.core.chat.context_count import TokenCounter
 from gguf_widgets.core.errors import (
     ContextOverflowError,
@@ -169,9 +170,15 @@ class Summarizer:
             raise _stopped_error()
         question = [Message(role="user", content=self._question(piece, before))]
         keywords: dict[str, Any] = {"temperature": 0.0, "max_tokens": self._budget}
+        # There is no room for thoughts: they would be longer than the summary may be.
         facts = getattr(self._model, "template_facts", None)
-        if getattr(facts, "has_thinking_switch", False):
-            keywords["template_variables"] = {"enable_thinking": False}
+        begin = after_thinking("", self._model)
+        if begin.begin_with is not None:
+            keywords["begin_with"] = begin.begin_with
+        if begin.template_variables:
+            keywords["template_variables"] = dict(begin.template_variables)
+        elif facts is not None and facts.has_thinking_switch:
+            keywords["template_variables"] = {facts.thinking_variable: False}
         with self._model.stream(question, **keywords) as stream:
             over = threading.Event()
             watch = threading.Thread(
@@ -185,7 +192,7 @@ class Summarizer:
                 watch.join()
         if self._stopped():
             raise _stopped_error()
-        opened = bool(getattr(facts, "opens_thinking", False))
+        opened = begin.begin_with is not None  # then what it begins with ends the thoughts
         text = strip_thinking(text, opened=opened).strip()
         if not text:
             raise RequestError(

@@ -111,7 +111,7 @@ class ChatInterface(ChatBranching):
         with self._lock:
             if self._conversation_id is not None:
                 self._undo.leave()
-                self._undo.add(self._step_back("clearing the chat"))
+                self._undo.add(self._step_back("starting a new conversation"))
             left = self._leave()
         if left is not None:
             left.stop()
@@ -228,8 +228,9 @@ class ChatInterface(ChatBranching):
 
         Returns the answer that was left, and what the person should be told.
         """
+        self._saver.try_again()  # else what is shown would be older than what was here
         conversation = self._conversations.get(conversation_id)
-        messages = self._conversations.path(conversation_id, leaf_id)
+        messages = self._saver.newest(self._conversations.path(conversation_id, leaf_id))
         if leaf_id is not None and leaf_id != conversation.active_leaf_id:
             self._conversations.set_active_leaf(conversation_id, leaf_id)
         left = self._leave()
@@ -278,6 +279,7 @@ class ChatInterface(ChatBranching):
         """
         from gguf_widgets.core.chat.export import export_chat
 
+        self._saver.try_again()
         return export_chat(self, format, tokens=tokens)
 
     def save(
@@ -305,6 +307,7 @@ class ChatInterface(ChatBranching):
         """
         from gguf_widgets.core.chat.export import save_chat
 
+        self._saver.try_again()
         return save_chat(self, path, format, tokens=tokens)
 
     @classmethod
@@ -383,6 +386,7 @@ class ChatInterface(ChatBranching):
         for answer in answers:
             if not answer.join(max(0.0, deadline - time.monotonic())):
                 _log.warning("An answer did not end within %g s of closing.", _CLOSE_WAIT_S)
+        self._saver.try_again()
         self._observers.clear()
 
     def __enter__(self) -> Self:

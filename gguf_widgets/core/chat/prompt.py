@@ -12,8 +12,9 @@ The rules
   what the person saw the model say. What it thought before is left out, as the templates of
   thinking models do. An empty one is left out.
 - An answer that failed is left out.
-- A person's message whose answer failed *because of the message* (it did not fit, or the template
-  refused it) is left out too, or every later message would fail for the same reason.
+- A person's message whose answer failed *because of the message* (it did not fit, the template
+  refused it, or the model cannot see its images) is left out too, or every later message would fail
+  for the same reason.
 - Where that leaves two messages of one role side by side, they become one, with an empty line
   between.
 - An answer that ended in calls of tools is sent with them, and each result as a message of its own.
@@ -27,7 +28,13 @@ from typing import NamedTuple
 
 from gguf_widgets.core.chat.attach import as_prompt
 from gguf_widgets.core.chat.types import ChatMessage, MessageStatus
-from gguf_widgets.core.errors import ChatTemplateError, ContextOverflowError, InvalidValueError
+from gguf_widgets.core.errors import (
+    ChatTemplateError,
+    ContextOverflowError,
+    ImageError,
+    InvalidValueError,
+    UnsupportedByModelError,
+)
 from gguf_widgets.core.format import format_bytes
 from gguf_widgets.core.thinking import strip_thinking
 from gguf_widgets.core.tools import for_model
@@ -36,6 +43,7 @@ from gguf_widgets.core.types import ImagePart, Message, TextPart, ToolRequest
 __all__ = ["Prompt", "left_out_of", "prompt_for"]
 
 _FAULT_OF_THE_MESSAGE = {ContextOverflowError.__name__, ChatTemplateError.__name__}
+_FAULT_OF_ITS_IMAGES = {ImageError.__name__, UnsupportedByModelError.__name__}
 
 _MAX_IMAGE_BYTES = 64 << 20  # more than one message to the model's process holds
 
@@ -108,8 +116,15 @@ def _spoiled(message: ChatMessage, answer: ChatMessage | None) -> bool:
         and answer is not None
         and _failed(answer)
         and answer.error is not None
-        and answer.error["kind"] in _FAULT_OF_THE_MESSAGE
+        and (
+            answer.error["kind"] in _FAULT_OF_THE_MESSAGE
+            or (answer.error["kind"] in _FAULT_OF_ITS_IMAGES and _has_images(message))
+        )
     )
+
+
+def _has_images(message: ChatMessage) -> bool:
+    return any(attachment.kind == _IMAGE for attachment in message.attachments)
 
 
 def _is_empty(message: ChatMessage) -> bool:

@@ -52,7 +52,6 @@ from typing import Any, Final
 import msgspec
 
 from gguf_widgets.core.doctor_cpu import cpu_name
-from gguf_widgets.core.errors import GgufWidgetsError
 from gguf_widgets.core.settings import SamplingSettings
 from gguf_widgets.core.state_identity import ModelFiles
 from gguf_widgets.core.types import EngineStats, ImagePart, Reply
@@ -182,7 +181,7 @@ def _tried(find: Any, *arguments: Any) -> Any:
     """Return what `find` finds, or None: an answer never fails because of its record."""
     try:
         return find(*arguments)
-    except (GgufWidgetsError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the answer counts more
         _log.info("A part of an answer's record is missing: %s: %s", type(error).__name__, error)
         return None
 

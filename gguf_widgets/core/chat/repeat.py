@@ -112,7 +112,7 @@ def repeat(chat: ChatInterface, message_id: str | None = None) -> Repeat:
             # Looked up, too: of a conversation that was left nobody tells.
             ended.wait(_LOOK_EVERY_S)
             ended.clear()
-            message = Conversations(chat.store).message(begun[0].id)
+            message = _now(chat, begun[0].id)
             if message is None:
                 raise RequestError("The new answer was deleted before it was written.")
             if message.status is not MessageStatus.STREAMING:
@@ -123,6 +123,12 @@ def repeat(chat: ChatInterface, message_id: str | None = None) -> Repeat:
         raise
     finally:
         unsubscribe()
+
+
+def _now(chat: ChatInterface, message_id: str) -> ChatMessage | None:
+    # On screen first: the store may be one that cannot be written.
+    shown = next((one for one in chat.messages if one.id == message_id), None)
+    return shown if shown is not None else Conversations(chat.store).message(message_id)
 
 
 def start_repeat(chat: ChatInterface, message_id: str | None = None) -> ChatMessage:

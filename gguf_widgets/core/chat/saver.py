@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gguf_widgets.core.chat.answer import Answer
 from gguf_widgets.core.chat.types import ChatMessage
@@ -98,8 +98,9 @@ class Saver:
         self._due.pop(message.id, None)
         self._tokens_due.pop(message.id, None)
         self._unprepared.discard(message.id)
+        answer = answer or self._waiting_answer(message.id)
         try:
-            self._write(message, answer)
+            self.write(message, answer)
         except StoreError as error:
             # A message whose conversation was removed has nowhere to go: telling is all.
             if error.details.get("reason") != "gone":
@@ -107,10 +108,36 @@ class Saver:
                     self._unsaved[message.id] = message, answer
             self._tell(message.id, error)
 
-    def _write(self, message: ChatMessage, answer: Answer | None) -> None:
+    def write(
+        self, message: ChatMessage, answer: Answer | None = None, *, claims: bool = False
+    ) -> None:
+        """Write a message in place of any form of it that waits for `retry`.
+
+        `claims` says that this process runs a call of it from now on.
+
+        Raises
+        ------
+        StoreError
+            It cannot be written; what waits still does.
+        """
+        self._write(message, answer or self._waiting_answer(message.id), claims=claims)
+        with self._lock:
+            self._unsaved.pop(message.id, None)
+
+    def waiting(self, message_id: str) -> ChatMessage | None:
+        """Return the form of a message that could not be written yet."""
+        with self._lock:
+            return self._unsaved.get(message_id, (None,))[0]
+
+    def _waiting_answer(self, message_id: str) -> Answer | None:
+        """Return the answer whose tokens could not be written yet."""
+        with self._lock:
+            return self._unsaved.get(message_id, (None, None))[1]
+
+    def _write(self, message: ChatMessage, answer: Answer | None, *, claims: bool = False) -> None:
         tokens = answer.tokens if answer is not None else None
         with self._conversations.store.transaction():
-            self._conversations.save(message)
+            self._conversations.save(message, claims=claims)
             if tokens and answer is not None:
                 self._conversations.keep_tokens(message.id, tokens, num_given=answer.num_given)
 
@@ -125,9 +152,26 @@ class Saver:
         with self._lock:
             waiting = list(self._unsaved.values())
         for message, answer in waiting:
-            self._write(message, answer)
+            try:
+                self._write(message, answer)
+            except StoreError as error:
+                # Its conversation was removed: it must not hold up the others for ever.
+                if error.details.get("reason") != "gone":
+                    raise
+                _log.warning("An answer has no conversation any more: %s", error)
             with self._lock:
                 self._unsaved.pop(message.id, None)
+
+    def try_again(self) -> None:
+        """Do what `retry` does if it can be done; what cannot be written goes on waiting."""
+        try:
+            self.retry()
+        except StoreError as error:
+            _log.warning("An answer can still not be kept in the store: %s", error)
+
+    def newest(self, messages: Iterable[ChatMessage]) -> list[ChatMessage]:
+        """Return messages of the store, each as it would be there if all could be written."""
+        return [self.waiting(message.id) or message for message in messages]
 
     def _tell(self, message_id: str, error: StoreError) -> None:
         if message_id not in self._reported:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gguf_widgets.core.chat.types import ChatEvent, ChatMessage, EventKind
+from gguf_widgets.core.errors import StoreError
 
 __all__ = ["ToolHost"]
 
@@ -59,6 +60,16 @@ class ToolHost:
         """Whether an answer is being written."""
         return self._chat._answer is not None  # noqa: SLF001
 
+    def newest(self, message_id: str) -> ChatMessage | None:
+        """Return a message as the store has it, or is to have it as soon as it can be written.
+
+        None if it is not there, or the store cannot be read.
+        """
+        try:
+            return self._chat._saver.waiting(message_id) or self.kept(message_id)  # noqa: SLF001
+        except StoreError:
+            return None
+
     def kept(self, message_id: str) -> ChatMessage | None:
         """Return a message as the store has it."""
         message: ChatMessage | None = self._chat._conversations.message(message_id)  # noqa: SLF001
@@ -76,10 +87,17 @@ class ToolHost:
         self._chat._saver.finish(message)  # noqa: SLF001
         self.show(message)
 
-    def claim(self, message: ChatMessage) -> None:
-        """Keep a message or raise `StoreError`, and show it; with the lock held."""
-        self._chat._conversations.save(message)  # noqa: SLF001
-        self.show(message)
+    def write(self, message: ChatMessage, *, claims: bool = False) -> None:
+        """Keep a message or raise `StoreError`; with the lock held.
+
+        `claims` says that a call of it runs here from now on.
+        """
+        self._chat._saver.write(message, claims=claims)  # noqa: SLF001
+
+    def is_held(self, message_id: str) -> bool:
+        """Return whether a living program runs a call of a message."""
+        held: bool = self._chat._conversations.is_held(message_id)  # noqa: SLF001
+        return held
 
     def show(self, message: ChatMessage) -> None:
         """Put a message in place of the one with its id; with the lock held."""

@@ -5,15 +5,17 @@ Promises
 - No call runs without a yes: a person's (`approve`), a program's (the approver), or that of
   whoever declared the tool safe. Where there is nobody to ask, it is declined in words.
 - What happens to a call is in the store at each step. After a reload or a restart the waiting call
-  is there again; one that was running counts as interrupted and has to be allowed once more.
+  is there again; one whose program ended while it ran counts as interrupted and has to be allowed
+  once more, and one that another program still runs cannot be.
 - A call runs at most once for each yes, also when two windows or programs show it: before it runs,
   it is claimed in the store.
 - One call runs at a time, in the order of the yeses, on a thread of its own; one that hangs or was
   stopped holds nothing up. When the last call of an answer has its result, the model goes on;
   after `ToolBox.max_rounds` rounds it has to answer without tools.
 
-Leaves to others: running one call (`tools.run`), writing them (`tools.writing`), who says yes
-(`tool_yes`), the conversation (`interface`), asking on the screen (`widgets`).
+Leaves to others: keeping the calls (`tool_calls`), running one (`tools.run`), writing them
+(`tools.writing`), who says yes (`tool_yes`), the conversation (`interface`), asking on the screen
+(`widgets`).
 """
 
 from __future__ import annotations
@@ -26,11 +28,16 @@ from typing import Any
 
 import msgspec
 
+from gguf_widgets.core.chat.tool_calls import KeepsCalls
 from gguf_widgets.core.chat.tool_host import ToolHost
-from gguf_widgets.core.chat.tool_turn import FINAL, Turn, call_of, num_rounds, with_call
+from gguf_widgets.core.chat.tool_turn import FINAL, Turn, call_of, num_rounds
 from gguf_widgets.core.chat.tool_yes import NOBODY, Approver, Say, WhoSaysYes
 from gguf_widgets.core.chat.types import ChatMessage, MessageStatus, ToolCall
-from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError, RequestError
+from gguf_widgets.core.errors import (
+    GgufWidgetsError,
+    InvalidValueError,
+    RequestError,
+)
 from gguf_widgets.core.tools.asking import ToolModel
 from gguf_widgets.core.tools.run import Run
 from gguf_widgets.core.tools.toolbox import ToolBox, as_box
@@ -42,7 +49,7 @@ _CLOSE_WAIT_S = 2.0
 _SLICE_S = 0.5
 
 
-class ToolLoop:
+class ToolLoop(KeepsCalls):
     """The tools of one chat, and the calls under way.
 
     Parameters
@@ -66,6 +73,7 @@ class ToolLoop:
         self._closed = False
         self._turn: Turn | None = None
         self._turns: weakref.WeakKeyDictionary[Any, Turn] = weakref.WeakKeyDictionary()
+        self._left: weakref.WeakSet[Any] = weakref.WeakSet()  # answers that ended out of sight
 
     # -- what there is ----------------------------------------------------------------------------
 
@@ -83,6 +91,11 @@ class ToolLoop:
     def running(self) -> bool:
         """Whether a call runs, or is about to."""
         return self._thread is not None
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the person has stopped it, and not let it go on since."""
+        return self._stopped
 
     @property
     def running_id(self) -> str | None:
@@ -132,7 +145,11 @@ class ToolLoop:
     def after(self, answer: Any, message: ChatMessage) -> None:
         """Take up the calls of an answer that has just ended; end the turn if it has none."""
         with self._host.held():
-            turn, self._turn = self._turn, None
+            turn = self._turn
+            if not self._is_on_screen(message.id) and (turn is None or answer not in turn.answers):
+                self._left.add(answer)  # no turn of what is on screen; its calls wait
+                return
+            self._turn = None
             if turn is not None:
                 turn.add(answer)
             if not message.tool_calls:
@@ -145,8 +162,9 @@ class ToolLoop:
                 self._turns[answer] = turn
             turn.deltas = answer.take_deltas() or turn.deltas
             self._turn = turn
-            if message.status is not MessageStatus.COMPLETE or not self._is_leaf(message):
-                self._end_turn()  # it was stopped, or left: the calls wait for whoever comes back
+            stopped = answer.was_stopped or message.status is not MessageStatus.COMPLETE
+            if stopped or self._closed or not self._is_leaf(message):
+                self._end_turn()  # the calls wait for whoever comes back
                 return
             self._stopped = False
             decided = tuple(self._decided(call, message) for call in message.tool_calls)
@@ -246,21 +264,40 @@ class ToolLoop:
         """
         with self._host.held():
             message = self._leaf() if self.may_go_on else None
+            if message is not None:
+                self._stopped = False
         if message is not None:
             self._next(message)
 
     def set_aside(self) -> None:
         """Decline the calls that wait, because the person has written something else instead."""
         with self._host.held():
-            message = self._leaf()
-            if message is None or self.running:
+            if self.running:
                 return
-            self._allowed.clear()
-            for call in message.tool_calls:
-                if call.status not in FINAL:
-                    words = "The user wrote something else instead."
-                    self._change(message.id, call.id, status="declined", error=words)
-            self._end_turn()
+            message = self._leaf()
+            for call in self.open_calls():
+                assert message is not None  # noqa: S101 - for the type checker: it has calls
+                if call.status == "running" and self._host.is_held(message.id):
+                    continue  # in another window: what comes of it is kept there
+                words = "The user wrote something else instead."
+                self._change(
+                    message.id, call.id, unless_not=call.status, status="declined", error=words
+                )
+            self.leave_turn()
+
+    def leave_turn(self) -> None:
+        """End the turn, because another answer is begun; with the lock held."""
+        self._allowed.clear()
+        self._end_turn()
+
+    def stop_unseen(self) -> None:
+        """Stop what runs, and end the turn, for an answer that was taken from the screen."""
+        with self._host.held():
+            turn = self._turn
+            ids = [self._at_work_on] if self.running else []
+            ids += [turn.answers[-1].message.id] if turn is not None and turn.answers else []
+            if ids and not any(self._is_on_screen(one) for one in ids):
+                self.stop()
 
     def stop(self) -> None:
         """Wait for the running call no more, and end the turn; waiting calls stay waiting."""
@@ -334,6 +371,8 @@ class ToolLoop:
         with self._host.held():
             self._thread = None
             message = self._leaf()
+            # A yes to a call that is not on screen any more has to be said again.
+            self._allowed = [one for one in self._allowed if call_of(message, one) is not None]
             if message is not None and message.id != self._at_work_on:
                 self._end_turn()  # another conversation is open now
                 message = None
@@ -351,7 +390,10 @@ class ToolLoop:
         try:
             self._next(message)
         except GgufWidgetsError as error:
-            if self._is_leaf(message):  # else the person has gone on in this very moment
+            if error.details.get("reason") == "stopped":
+                with self._host.held():
+                    self._host.show(message)
+            elif self._is_leaf(message):  # else the person has gone on in this very moment
                 self._host.notice(f"The model could not go on with the results: {error.message}")
 
     def _next(self, message: ChatMessage) -> None:
@@ -360,14 +402,22 @@ class ToolLoop:
         turn = self._turn
         try:
             answer = self._host.answer_after(message, turn.deltas if turn is not None else None)
-        except GgufWidgetsError as error:
+        except BaseException as error:
             with self._host.held():
                 if turn is not None:
-                    turn.error = error
-                self._end_turn()
+                    words = f"The model could not go on: {error!r:.200}."
+                    turn.error = (
+                        error if isinstance(error, GgufWidgetsError) else RequestError(words)
+                    )
+                    turn.end()
+                if self._turn is turn:
+                    self._turn = None
             raise
-        if turn is not None:
-            turn.add(answer)
+        with self._host.held():
+            if turn is not None:
+                turn.add(answer)
+                if answer in self._left:
+                    turn.end()
         if len(self._box) and rounds >= self._box.max_rounds:
             self._host.notice(
                 f"The model asked for tools {rounds} times in a row, which is the limit"
@@ -424,73 +474,6 @@ class ToolLoop:
                 self._take_back_yes(call.id)
                 self._change(message.id, call.id, status="declined", error=why_not)
         return yes
-
-    # -- messages and calls; with the lock held ---------------------------------------------------
-
-    def _leaf(self) -> ChatMessage | None:
-        """Return the last message if it is an answer with calls."""
-        messages = self._host.messages
-        last = messages[-1] if messages else None
-        return last if last is not None and last.tool_calls else None
-
-    def _is_leaf(self, message: ChatMessage) -> bool:
-        leaf = self._leaf()
-        return leaf is not None and leaf.id == message.id
-
-    def _waiting(self, call_id: str) -> tuple[ChatMessage, ToolCall]:
-        message = self._leaf()
-        call = call_of(message, call_id)
-        taken = (*self._allowed, self._current_id)
-        if message is None or call is None or call.status in FINAL or call.id in taken:
-            raise InvalidValueError(
-                "This call is not waiting any more, or it is not of this conversation's end.",
-                call_id=str(call_id)[:40],
-            )
-        return message, call
-
-    def _refresh(self, message: ChatMessage, call: ToolCall) -> None:
-        """Refuse a word on a call that another window has dealt with meanwhile."""
-        kept = self._host.kept(message.id)
-        known = call_of(kept, call.id)
-        if kept is not None and known is not None and known.status != call.status:
-            self._host.show(kept)
-            raise RequestError(
-                "This call was already answered, in another window.", reason="answered elsewhere"
-            )
-
-    def _claim(self, message_id: str, call: ToolCall) -> bool:
-        """Mark a call as running, if nobody else has.
-
-        Raises
-        ------
-        StoreError
-            It cannot be marked, so it must not run.
-        """
-        host = self._host
-        with host.transaction():
-            kept = host.kept(message_id)
-            known = call_of(kept, call.id)
-            if known is None:  # the answer's end could not be kept before; it must be, now
-                kept = next((one for one in host.messages if one.id == message_id), None)
-                known = call_of(kept, call.id)
-            if kept is not None and known is not None and known.status == call.status:
-                host.claim(with_call(kept, call.id, status="running", error=None))
-                return True
-        self._take_back_yes(call.id)
-        if kept is not None:
-            host.show(kept)
-        return False
-
-    def _change(self, message_id: str, call_id: str, **changes: Any) -> None:
-        """Change a call, here and in the store."""
-        shown = next((one for one in self._host.messages if one.id == message_id), None)
-        # The person may have opened another conversation while it ran: then only the store has it.
-        message = shown if shown is not None else self._host.kept(message_id)
-        if message is not None:
-            self._host.change(with_call(message, call_id, **changes))
-
-    def _take_back_yes(self, call_id: str) -> None:
-        self._allowed = [one for one in self._allowed if one != call_id]
 
     def _end_turn(self) -> None:
         turn, self._turn = self._turn, None

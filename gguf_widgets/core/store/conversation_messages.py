@@ -8,6 +8,7 @@ adds to this one), connections (`store`).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,15 @@ from gguf_widgets.core.store.token_blob import KeptTokens
 from gguf_widgets.core.types import TokenLogprob
 
 __all__ = ["Messages", "missing"]
+
+_BROKEN_OFF = WireError(
+    kind=StoreError.__name__,
+    message="The program that wrote this answer ended in the middle of it. What had arrived is "
+    "kept.",
+    details={"reason": "interrupted"},
+)
+
+_log = logging.getLogger(__name__)
 
 
 class Messages:
@@ -97,22 +107,32 @@ class Messages:
                     (columns_of(details)["extra"], message_id),
                 )
 
-    def save(self, message: ChatMessage) -> None:
+    def save(self, message: ChatMessage, *, claims: bool = False) -> None:
         """Keep the new state of a message that is in the store.
+
+        Parameters
+        ----------
+        message : ChatMessage
+        claims : bool, default False
+            Whether this process runs a call of it from now on; see `is_held`.
 
         Raises
         ------
         StoreError
             It is not in the store any more.
         """
-        streaming = message.status is MessageStatus.STREAMING
         columns = columns_of(message)
+        if claims:
+            columns["owner"] = to_json(msgspec.to_builtins(owners.this_process()))
+        elif message.status is not MessageStatus.STREAMING and not any(
+            call.status == "running" for call in message.tool_calls
+        ):
+            columns["owner"] = None
         names = ", ".join(f"{name} = ?" for name in columns)
         now = time.time()
         with self.store.transaction() as connection:
             changed = connection.execute(
-                f"UPDATE message SET {names}, updated_at = ?"  # noqa: S608 - our names
-                f"{'' if streaming else ', owner = NULL'} WHERE id = ?",
+                f"UPDATE message SET {names}, updated_at = ? WHERE id = ?",  # noqa: S608 - our names
                 (*columns.values(), now, message.id),
             ).rowcount
             connection.execute(
@@ -125,6 +145,15 @@ class Messages:
                 reason="gone",
                 message_id=message.id,
             )
+
+    def is_held(self, message_id: str) -> bool:
+        """Return whether a living process writes the message, or runs a call of it."""
+        with self.store.reading() as connection:
+            row = connection.execute(
+                "SELECT owner, updated_at FROM message WHERE id = ? AND owner IS NOT NULL",
+                (message_id,),
+            ).fetchone()
+        return row is not None and owners.is_alive(from_json(row[0]), row[1])
 
     def message(self, message_id: str) -> ChatMessage | None:
         """Return one message, or None."""
@@ -162,7 +191,7 @@ class Messages:
             message = by_id.pop(leaf_id)
             line.append(message)
             leaf_id = message.parent_id
-        return line[::-1]
+        return self._settled(line[::-1])
 
     def tree(self, conversation_id: str) -> list[ChatMessage]:
         """Return every message of the tree, in the order they were made."""
@@ -173,7 +202,7 @@ class Messages:
                 "WHERE conversation_id = ? ORDER BY num",
                 (conversation_id,),
             ).fetchall()
-        return [message_of(row) for row in rows]
+        return self._settled([message_of(row) for row in rows])
 
     def children(self, parent_id: str | None, conversation_id: str) -> list[ChatMessage]:
         """Return the messages that follow another (None: the first ones), oldest first."""
@@ -184,7 +213,7 @@ class Messages:
                 "WHERE conversation_id = ? AND parent_id IS ? ORDER BY num",
                 (conversation_id, parent_id),
             ).fetchall()
-        return [message_of(row) for row in rows]
+        return self._settled([message_of(row) for row in rows])
 
     def links(self, conversation_id: str) -> list[tuple[str, str | None]]:
         """Return the id of every message of the tree and of its parent, oldest first."""
@@ -240,28 +269,23 @@ class Messages:
     # -- writers that died ------------------------------------------------------------------------
 
     def settle(self, conversation_id: str) -> int:
-        """Mark messages whose writer has died as "interrupted"; return how many there were."""
-        with self.store.reading() as connection:
-            open_ones = connection.execute(
-                "SELECT id, owner, updated_at FROM message "
-                "WHERE conversation_id = ? AND status = 'streaming'",
-                (conversation_id,),
-            ).fetchall()
-        dead = [
-            (message_id, owner)
-            for message_id, owner, updated_at in open_ones
-            if not owners.is_alive(from_json(owner), updated_at)
-        ]
+        """Mark messages whose writer has died as "interrupted"; return how many were marked.
+
+        Where nothing can be written now, none is: what can be read is shown in any case.
+        """
+        try:
+            return self._mark_dead(conversation_id)
+        except StoreError as error:
+            if error.details.get("reason") not in {"locked", "read-only", "full"}:
+                raise
+            _log.info("An interrupted answer cannot be marked as such: %s", error)
+            return 0
+
+    def _mark_dead(self, conversation_id: str) -> int:
+        dead = self._dead(conversation_id)
         if not dead:
             return 0
-        error = to_json(
-            WireError(
-                kind=StoreError.__name__,
-                message="The program that wrote this answer ended in the middle of it. What had "
-                "arrived is kept.",
-                details={"reason": "interrupted"},
-            )
-        )
+        error = to_json(_BROKEN_OFF)
         with self.store.transaction() as connection:
             return sum(
                 # Again with the owner: it may have finished, or been taken up, since we looked.
@@ -272,6 +296,32 @@ class Messages:
                 ).rowcount
                 for message_id, owner in dead
             )
+
+    def _dead(self, conversation_id: str) -> list[tuple[str, str | None]]:
+        """Return the messages whose writer has died, each with its writer as it was kept."""
+        with self.store.reading() as connection:
+            open_ones = connection.execute(
+                "SELECT id, owner, updated_at FROM message "
+                "WHERE conversation_id = ? AND status = 'streaming'",
+                (conversation_id,),
+            ).fetchall()
+        return [
+            (message_id, owner)
+            for message_id, owner, updated_at in open_ones
+            if not owners.is_alive(from_json(owner), updated_at)
+        ]
+
+    def _settled(self, messages: list[ChatMessage]) -> list[ChatMessage]:
+        """Return messages that were read, none of them as being written by a dead process."""
+        if not any(message.status is MessageStatus.STREAMING for message in messages):
+            return messages
+        dead = {message_id for message_id, _ in self._dead(messages[0].conversation_id)}
+        return [
+            msgspec.structs.replace(one, status=MessageStatus.INTERRUPTED, error=_BROKEN_OFF)
+            if one.id in dead
+            else one
+            for one in messages
+        ]
 
 
 def _in_conversation(connection: Any, message: ChatMessage) -> bool:

@@ -73,8 +73,10 @@ class CallWriter:
         self._form = form
         self._sampling = sampling
         self._open_step = open_step
-        self._opened = bool(
-            getattr(getattr(model, "template_facts", None), "opens_thinking", False)
+        facts = getattr(model, "template_facts", None)
+        # What a template is told for an answer with given words is that it opens no thinking.
+        self._opened = bool(getattr(facts, "opens_thinking", False)) and not sampling.get(
+            "template_variables"
         )
         self._replies: list[Reply] = []
         self._logprobs: list[TokenLogprob] = []

@@ -6,10 +6,11 @@ import itertools
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.chat_fakes import FakeModel
+from support.chat_fakes import WAIT_S, FakeModel
 
 from gguf_widgets.core.chat.alignment import starts_of
 from gguf_widgets.core.chat.thinking import ThinkingTime
@@ -110,3 +111,58 @@ def test_words_for_a_thinking_model_are_for_after_its_thoughts(make_chat: Any) -
     # What was thought is not sent again.
     sent = [m["content"] for m in model.streams[3].messages if m["role"] == "assistant"]
     assert sent == ["Well, yes again", "So on"]
+
+
+def a_thinker(*script: list[str]) -> FakeModel:
+    model = FakeModel(*script)
+    model.template_facts = SimpleNamespace(
+        opens_thinking=True,
+        has_thinking_switch=True,
+        thinking_variable="enable_thinking",
+        thinking_open="<think>",
+    )
+    return model
+
+
+def test_an_edited_answer_without_its_thoughts_is_an_answer(make_chat: Any) -> None:
+    chat = make_chat(a_thinker(["hm\n</think>\n\n", "Bern"], ["ok"]))
+    chat.send("What is the capital?")
+    answer = chat.messages[-1]
+    edited = chat.edit(answer.id, "Berne")
+    assert edited.record is None  # it does not begin inside thinking, as the other one did
+    chat.send("Thanks")
+    assert [m["content"] for m in chat.model.streams[-1].messages][1] == "Berne"
+    # With its thoughts it is as it was.
+    chat.show_branch(answer.id)
+    with_thoughts = chat.edit(answer.id, "hm, hm\n</think>\n\nBerne")
+    assert with_thoughts.record == {"opens_thinking": True}
+
+
+def test_what_a_thinking_model_has_not_thought_is_gone_on_with_as_an_answer(make_chat: Any) -> None:
+    chat = make_chat(a_thinker(["hm\n</think>\n\nBern"], [" is", " it"], [", yes"]))
+    chat.send("What is the capital?")
+    chat.edit(chat.messages[-1].id, "Berne")
+    chat.continue_answer()
+    until_idle(chat)
+    assert chat.model.streams[1].sampling["template_variables"] == {"enable_thinking": False}
+    assert chat.messages[-1].content == "Berne is it"
+    chat.edit(chat.messages[-1].id, "Berne it is")
+    chat.continue_answer()
+    until_idle(chat)
+    assert chat.model.streams[2].sampling["template_variables"] == {"enable_thinking": False}
+    assert chat.messages[-1].content == "Berne it is, yes"
+    # An answer of a model that does not think, gone on with by one that does.
+    chat = make_chat(FakeModel(["Hello"]))
+    chat.send("Hi")
+    chat.model = a_thinker([" you"])
+    chat.model.info = msgspec.structs.replace(chat.model.info, path="/m/other.gguf")
+    chat.continue_answer()
+    until_idle(chat)
+    assert chat.model.streams[0].sampling["template_variables"] == {"enable_thinking": False}
+    assert chat.messages[-1].content == "Hello you"
+
+
+def until_idle(chat: Any) -> None:
+    answer = chat._answer
+    if answer is not None:
+        assert answer.join(WAIT_S)

@@ -29,7 +29,7 @@ from gguf_widgets.core.errors import (
     RequestCancelledError,
     RequestError,
 )
-from gguf_widgets.core.types import SamplingSettings
+from gguf_widgets.core.types import SamplingSettings, TemplateFacts
 
 numbers = itertools.count()
 
@@ -272,6 +272,20 @@ def test_a_model_that_writes_no_summary_is_told_of_and_nothing_is_sent() -> None
 def test_a_summary_that_thinks_aloud_keeps_the_summary_alone() -> None:
     model = WordModel(400, ["<think>hm, hm</think>\n\nLamps."])
     assert prepare(turns(90, 90, 90, 90), None, model, SETTINGS, "summarize").summary == "Lamps."
+
+
+@pytest.mark.parametrize("switch", ["thinking", None])
+def test_a_model_that_always_thinks_first_sums_up_without_thoughts(switch: str | None) -> None:
+    model = WordModel(400, ["Lamps", " only."])
+    model.template_facts = TemplateFacts(
+        opens_thinking=True, thinking_open="<think>", thinking_variable=switch
+    )
+    assert prepare(turns(90, 90, 90, 90), None, model, SETTINGS, "summarize").summary == (
+        "Lamps only."
+    )
+    (stream,) = model.streams
+    assert stream.sampling.get("template_variables") == ({switch: False} if switch else None)
+    assert stream.begin == ("" if switch else "</think>\n\n")
 
 
 # -- the plan ------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_a_fault_in_keeping_an_answer_does_not_end_the_conversation(
 ) -> None:
     chat = make_chat(FakeModel(["a"], ["b"]))
 
-    def fail(*args: Any) -> None:
+    def fail(*args: Any, **keywords: Any) -> None:
         raise ZeroDivisionError("a fault of ours")
 
     with monkeypatch.context() as context:

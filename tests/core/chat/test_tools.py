@@ -405,7 +405,7 @@ def test_a_store_that_fails_runs_nothing(
     until(lambda: not chat.busy)
     real = chat._conversations.save
 
-    def full(message: ChatMessage) -> None:
+    def full(message: ChatMessage, **more: Any) -> None:
         raise StoreError("The disk is full.")
 
     monkeypatch.setattr(chat._conversations, "save", full)
