@@ -1,10 +1,10 @@
 """What a page has to be told about a conversation, and when.
 
-Promises: at most one update in `INTERVAL_S`, however fast the text comes, and the first piece at
-once; each update has the next number, so that a page notices a lost one and asks for a snapshot;
-every piece of HTML in it came out of `markdown`, where it was sanitised, or is escaped text in a
-frame (`_chat_settings_written`); what a person typed is sent as text. Leaves to others: threads,
-the widget's socket (`send`) and the page.
+Promises: at most one update in `INTERVAL_S`, however fast the text comes, and one more for the
+first piece of an answer, which does not wait; each update has the next number, so that a page
+notices a lost one and asks for a snapshot; every piece of HTML in it came out of `markdown`, where
+it was sanitised, or is escaped text in a frame (`_chat_settings_written`); what a person typed is
+sent as text. Leaves to others: threads, the widget's socket (`send`) and the page.
 
 One update holds only what changed: ``{"kind": "update", "seq", "messages"?, "delta"?, "state"?,
 "parts"?}``.
@@ -130,6 +130,8 @@ class ChatFeed:
         self._state_sent: Content | None = None
         self._parts_sent: Content = {}
         self._stale = self._touched = self._around_changed = False
+        self._first_piece = False  # an answer's first piece is here and has not been sent
+        self._begun: str | None = None  # the answer whose first piece came last
         self._around: tuple[list[Any], list[str]] = ([], [])
         self._last_update = self._last_figures = float("-inf")
         self.seq = 0
@@ -143,6 +145,8 @@ class ChatFeed:
         begun = added is not None and added.status is MessageStatus.STREAMING
         if event.message_id is not None and (begun or event.kind is EventKind.PROGRESS):
             self._live_for(event.message_id)  # the time to the first word counts from here
+        if event.kind is EventKind.DELTA and event.message_id != self._begun:
+            self._begun, self._first_piece = event.message_id, True
         if event.num_completion_tokens is not None and event.message_id is not None:
             self._live_for(event.message_id).count(event.num_completion_tokens, self._clock())
 
@@ -155,7 +159,8 @@ class ChatFeed:
         if not self._stale:
             return None
         wait = self._last_update + INTERVAL_S - self._clock()
-        if wait > 0:
+        # The update that showed the question would hold the first word back for nearly all of it.
+        if wait > 0 and not self._first_piece:
             return wait
         self._last_update = self._clock()
         self._send_update()
@@ -246,7 +251,7 @@ class ChatFeed:
         return self._live_for(message.id).text != message.content
 
     def _retake(self) -> None:
-        self._stale = False
+        self._stale = self._first_piece = False
         self._shot = self._take()
         streaming = {m.id for m in self._shot.messages if m.status is MessageStatus.STREAMING}
         if self._live is not None and self._live.message_id not in streaming:

@@ -37,6 +37,7 @@ TITLES = {
     "header": "Finding models",
     "upload": "Bringing models over HTTP",
     "upload_page": "The same from a page in a browser, over HTTP and over comms",
+    "page": "A page in a browser: ready, and the first words of an answer",
     "import": "Starting",
 }
 

@@ -137,6 +137,31 @@ def test_at_most_twenty_updates_a_second_and_the_first_at_once() -> None:
     assert rate == "1,000 tokens/s"
 
 
+def test_the_first_piece_does_not_wait_for_the_update_that_showed_the_question() -> None:
+    script = Script()
+    script.feed.send_snapshot()
+    for number in (2, 4):
+        script.busy = True
+        answer = message(number, "assistant", "", status=MessageStatus.STREAMING)
+        script.messages += [message(number - 1, "user", "Hello"), answer]
+        script.event(EventKind.ADDED, message=answer, message_id=answer.id)
+        script.settle()
+        num_sent = len(script.sent) + 1
+        script.now += INTERVAL_S / 5
+        script.write("Once", tokens=1)
+        assert shown_by(script.sent).messages[answer.id]["blocks"] == markdown.to_blocks("Once")
+        script.now += INTERVAL_S / 5
+        script.write(" upon", tokens=2)
+        script.end()
+        # Nor is anything else a first piece, also when it is heard of after the answer's end.
+        script.event(EventKind.DELTA, message_id=answer.id, text=" upon", num_completion_tokens=2)
+        assert script.feed.tick() is not None
+        assert len(script.sent) == num_sent
+        script.now += 1.0
+        script.settle()
+        assert shown_by(script.sent).messages[answer.id]["status"] == "complete"
+
+
 @settings(deadline=None)
 @given(
     pieces=st.lists(
