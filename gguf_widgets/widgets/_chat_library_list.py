@@ -86,6 +86,8 @@ class ConversationList:
             "rows": [_found_row(one, running) for one in found[:limit]],
             "more": len(found) > limit,
             "version": version,
+            # Messages that the search does not know yet: an older version's, or many new ones.
+            "left": self._kept.catch_up(0.0),
         }
 
     def look(self) -> str:

@@ -16,6 +16,7 @@ from support.chat_fakes import WAIT_S, FakeModel
 from gguf_widgets.core.chat.export import import_data
 from gguf_widgets.core.chat.interface import ChatInterface
 from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.store import conversation_search, search_index
 from gguf_widgets.core.store.conversations import Conversations
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.widgets import _chat_library_files as files
@@ -288,3 +289,25 @@ def test_files_that_no_page_fetches_are_let_go() -> None:
     assert [outgoing.piece(key, 0) for key in keys[1:]] == [b"\x01" * 10, b"\x02" * 10]
     with pytest.raises(InvalidValueError, match="not kept any more"):
         outgoing.piece(keys[0], 0)
+
+
+def test_a_search_that_has_not_looked_through_everything_says_how_much_is_left(
+    store: Store, open_box: Callable[..., LibraryPage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Conversations(store)
+    for number in range(250):
+        kept.create(title=f"Lamp {number}")
+    # As with years of messages, when the time for one search is up after a step.
+    monkeypatch.setattr(
+        conversation_search, "catch_up", lambda store: search_index.catch_up(store, 0.0)
+    )
+    page = open_box()
+    left, num_found = [], []
+    while not left or left[-1] > 0:
+        answer = page.ask("find", query="lamp", offset=0, limit=MOST_ROWS)
+        left.append(answer["left"])
+        num_found.append(len(answer["rows"]))
+        assert len(left) < 10
+    assert left[0] > 0
+    assert left == sorted(left, reverse=True)
+    assert num_found[0] < len(page.ask("find", query="lamp", offset=0, limit=MOST_ROWS)["rows"])

@@ -91,9 +91,13 @@ class ActsElement {
   /** @param {string} kind @param {object} [more] @returns {Promise<any>} */
   async act(kind, more = {}) {
     this.say("");
-    if (kind !== "text") this.part.places.root.dispatchEvent(new CustomEvent("gw-acted"));
+    const { root } = this.part.places;
+    if (kind !== "text") root.dispatchEvent(new CustomEvent("gw-acted"));
     try {
-      return await this.part.link.ask(kind, { message: this.view.id, ...more });
+      const answer = await this.part.link.ask(kind, { message: this.view.id, ...more });
+      const writes = kind === "again" || kind === "continue" || (kind === "edit" && this.view.role === "user");
+      if (writes) root.dispatchEvent(new CustomEvent("gw-acted", { detail: "writes" }));
+      return answer;
     } catch (error) {
       this.say(wordsOf(error));
       return null;
@@ -122,6 +126,7 @@ class ActsElement {
     this.form.hidden = false;
     this.root.hidden = false;
     this.message?.classList.add("gw-editing");
+    this.root.dispatchEvent(new CustomEvent("gw-stay", { bubbles: true })); // it may be far from the end
     this.grow();
     this.field.focus();
     this.field.setSelectionRange(this.field.value.length, this.field.value.length);

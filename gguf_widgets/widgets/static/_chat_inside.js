@@ -26,7 +26,10 @@ class LookElement {
   /** @param {InsidePart} part @param {string} id @param {(words: string) => void} fault */
   constructor(part, id, fault) {
     this.tokens = new TokensElement(part.link, id, {
-      branched: () => part.places.input.focus({ preventScroll: true }), // the answer goes, and the panel with it
+      branched: () => {
+        part.places.root.dispatchEvent(new CustomEvent("gw-acted", { detail: "writes" }));
+        part.places.input.focus({ preventScroll: true }); // the answer goes, and the panel with it
+      },
       fault,
     });
     this.numbers = h("dl", { class: "gw-numbers", "data-gw": "inside-numbers" });
@@ -72,6 +75,7 @@ class InsideElement {
     this.view = view;
     this.button.hidden = !this.canLook;
     this.short.textContent = this.hasEnded ? view.short : "";
+    this.short.title = this.short.textContent; // it may be cut
     this.look?.showNumbers(view.numbers ?? []);
     this.refresh();
   }
@@ -137,6 +141,7 @@ class InsideElement {
     this.say("");
     try {
       await this.part.link.ask("inside-repeat", { message: this.view.id });
+      this.part.places.root.dispatchEvent(new CustomEvent("gw-acted", { detail: "writes" }));
     } catch (error) {
       this.say(wordsOf(error));
     }

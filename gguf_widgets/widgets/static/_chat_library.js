@@ -38,6 +38,7 @@ export class LibraryPart {
     this.query = "";
     this.isDeleted = false;
     this.hasMore = false;
+    this.left = 0; // messages that the search does not know yet
     this.isAsking = false;
     this.version = "";
     this.shownId = "";
@@ -136,7 +137,7 @@ export class LibraryPart {
     const wanted = isFirst ? LIBRARY_PAGE : Math.max(LIBRARY_PAGE, this.rows.length);
     /** @type {LibraryRow[]} */
     const rows = [];
-    let answer = { more: true, version: "" };
+    let answer = { more: true, version: "", left: 0 };
     try {
       while (rows.length < wanted && answer.more) {
         const got = await this.ask(rows.length, Math.min(LIBRARY_MOST, wanted - rows.length));
@@ -150,6 +151,7 @@ export class LibraryPart {
     }
     this.version = answer.version;
     this.hasMore = answer.more;
+    this.left = answer.left ?? 0;
     this.rows = rows;
     this.draw();
   }
@@ -201,7 +203,14 @@ export class LibraryPart {
     this.query = query;
     this.scroller.scrollTop = 0;
     await this.refresh(true);
-    if (query === this.query && query) this.say(this.rows.length ? `${this.rows.length}${this.hasMore ? " or more" : ""} found` : "Nothing found");
+    // The first time there may be years of messages to get ready: what is found grows with it.
+    for (let before = Infinity; query && query === this.query && this.left > 0 && this.left < before && !this.link.signal.aborted; ) {
+      before = this.left;
+      this.say(`${this.rows.length} found so far; ${before.toLocaleString("en")} older messages are still to be looked through`);
+      await this.refresh(true);
+    }
+    if (query === this.query && query && this.left > 0) this.say(`${this.rows.length} found; ${this.left.toLocaleString("en")} messages could not be looked through yet`);
+    else if (query === this.query && query) this.say(this.rows.length ? `${this.rows.length}${this.hasMore ? " or more" : ""} found` : "Nothing found");
     else if (!query) this.say("");
   }
 

@@ -20,6 +20,7 @@ import { h, icon, setChildren } from "./_dom.js";
  */
 
 const NEAR_END_PX = 48;
+const AT_END_PX = 2; // what rounding leaves
 
 /** One message on screen. */
 export class MessageElement {
@@ -90,6 +91,7 @@ export class LogElement {
     /** @type {Map<string, MessageElement>} */
     this.messages = new Map();
     this.following = true;
+    this.lastTop = 0;
     this.list = h("div", { class: "gw-list", role: "log", "aria-live": "polite", "aria-label": "Conversation" });
     this.empty = h("div", { class: "gw-empty", "data-gw": "chat-empty" });
     this.working = h("div", { class: "gw-working", "aria-hidden": "true" });
@@ -113,15 +115,31 @@ export class LogElement {
     signal.addEventListener("abort", () => observer.disconnect());
   }
 
-  noteScroll() {
+  /** How far the end is below what is seen, in pixels. */
+  get left() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-    this.following = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    return scrollHeight - scrollTop - clientHeight;
+  }
+
+  noteScroll() {
+    const { scrollTop } = this.scroller;
+    // Only the person goes up. Where more came, or room went, since the list was moved to its end,
+    // it is not at the end either, and it is to go on following.
+    const wentUp = scrollTop < this.lastTop;
+    this.lastTop = scrollTop;
+    // A first small step up is enough: followed on, it would never get further while text comes.
+    if (wentUp) this.following = this.left < AT_END_PX;
+    else if (this.left < NEAR_END_PX) this.following = true;
     this.jump.hidden = this.following;
   }
 
   follow() {
-    if (this.following) this.scroller.scrollTop = this.scroller.scrollHeight;
-    else this.jump.hidden = false;
+    if (!this.following) {
+      this.jump.hidden = this.left < NEAR_END_PX;
+      return;
+    }
+    this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.lastTop = this.scroller.scrollTop;
   }
 
   toEnd() {

@@ -15,7 +15,8 @@
 /**
  * @typedef {object} Places
  * @property {HTMLElement} root the whole chat; events of the chat's own go here ("gw-edit-last",
- *   and "gw-changed" when a part has changed whether something can be sent)
+ *   "gw-changed" when a part has changed whether something can be sent, and "gw-acted" when the
+ *   person has done something that can be undone, with "writes" where an answer comes of it)
  * @property {HTMLElement} headStart buttons at the head's start, before the title
  * @property {HTMLElement} headEnd buttons at the head's end
  * @property {HTMLElement} left a panel beside the conversation; see SidePanel in _chat_side.js

@@ -46,6 +46,8 @@ export class WritingPart {
     this.planTimer = 0;
     this.keepTimer = 0;
     this.pass = false; // the question has been answered: the next message goes
+    /** @type {(() => boolean) | null} */
+    this.stillHeld = null; // whether what the word under the field says is still so
     this.hasModel = false;
     this.broughtBack = false;
     /** @type {string[]} */
@@ -135,6 +137,7 @@ export class WritingPart {
     this.files.show(state.files, state.limits);
     this.begin.maxLength = state.limits.beginChars;
     this.showBlind(state.blind);
+    this.checkHeld();
     if (JSON.stringify(before?.plan) !== JSON.stringify(state.plan) || before?.whenFull !== state.whenFull) {
       this.planned = "";
       this.schedulePlan(0);
@@ -143,6 +146,7 @@ export class WritingPart {
 
   /** @param {string} words */
   say(words) {
+    this.stillHeld = null;
     this.live.textContent = words;
     this.live.hidden = !words;
   }
@@ -156,6 +160,7 @@ export class WritingPart {
   }
 
   onFiles() {
+    this.checkHeld();
     clearTimeout(this.keepTimer);
     this.keepTimer = setTimeout(() => this.keep(), KEEP_AFTER_MS);
     this.schedulePlan();
@@ -247,7 +252,8 @@ export class WritingPart {
       this.closeBegin();
     } else if (event.key === "Enter") {
       event.preventDefault();
-      this.submit();
+      if (this.places.input.value.trim()) this.submit();
+      else this.places.input.focus(); // the message itself is missing
     }
     event.stopPropagation();
   }
@@ -333,9 +339,10 @@ export class WritingPart {
     const waiting = files.find(({ state }) => state === "coming" || state === "reading");
     const failed = files.find(({ state }) => state === "failed");
     if (text.length > MOST_CHARS) return this.hold(`The message has ${text.length.toLocaleString("en")} characters; at most ${MOST_CHARS.toLocaleString("en")} can be sent. Attach it as a file.`);
-    if (waiting) return this.hold(`“${waiting.name}” is not ready. Send again in a moment, or remove it.`);
-    if (failed) return this.hold(`“${failed.name}” could not be attached. Remove it, then send.`);
-    if (this.state?.blind) return this.hold("This model cannot see the image. Remove it, or load a model that can see.");
+    const has = (/** @type {string[]} */ ...states) => this.files.files.some(({ state }) => states.includes(state));
+    if (waiting) return this.hold(`“${waiting.name}” is not ready. Send again in a moment, or remove it.`, () => has("coming", "reading"));
+    if (failed) return this.hold(`“${failed.name}” could not be attached. Remove it, then send.`, () => has("failed"));
+    if (this.state?.blind) return this.hold("This model cannot see the image. Remove it, or load a model that can see.", () => Boolean(this.state?.blind));
     if (this.pass) {
       this.pass = false;
       return true;
@@ -343,10 +350,15 @@ export class WritingPart {
     return this.mayFit(text);
   }
 
-  /** @param {string} words */
-  hold(words) {
+  /** @param {string} words @param {() => boolean} [still] the word goes as soon as this is false */
+  hold(words, still) {
     this.say(words);
+    this.stillHeld = still ?? null;
     return false;
+  }
+
+  checkHeld() {
+    if (this.stillHeld && !this.stillHeld()) this.say("");
   }
 
   /** @param {string} text @returns {Promise<boolean>} */

@@ -61,7 +61,7 @@ class ChatView {
     this.seq = -1;
     this.asked = 0;
     this.sending = false;
-    this.undoPassed = false; // a message was sent after what could be undone
+    this.undoPassed = ""; // what could be undone when a message was sent: it is not offered any more
     this.connection = "there";
     /** @type {ChatState | null} */
     this.state = null;
@@ -123,7 +123,7 @@ class ChatView {
     const { root, input, stop } = this.composer;
     this.root.addEventListener("keydown", (event) => this.onKey(event));
     this.head.clear.addEventListener("click", () => {
-      this.undoPassed = false;
+      this.undoPassed = "";
       this.link.tell("clear");
       input.focus();
     });
@@ -134,8 +134,9 @@ class ChatView {
     });
     stop.addEventListener("click", () => this.link.tell("stop"));
     input.addEventListener("input", () => this.onInput());
-    this.root.addEventListener("gw-acted", () => {
-      this.undoPassed = false;
+    this.root.addEventListener("gw-acted", (event) => {
+      this.undoPassed = "";
+      if (/** @type {CustomEvent} */ (event).detail === "writes") this.log.toEnd(); // where its answer comes
     });
     this.root.addEventListener("gw-changed", () => this.showReason()); // a part has changed what can be sent
   }
@@ -262,6 +263,7 @@ class ChatView {
   showNotice(state) {
     this.notice.replaceChildren();
     if (state.notice) this.notice.append(h("span", { text: state.notice }));
+    if (state.canUndo !== this.undoPassed) this.undoPassed = "";
     if (!state.canUndo || this.undoPassed) return;
     const undo = h("button", { type: "button", class: "gw-link", text: `Undo ${state.canUndo}`, "data-gw": "chat-undo" });
     undo.addEventListener("click", () => {
@@ -328,7 +330,7 @@ class ChatView {
       for (const part of this.parts.values()) part.afterSend?.();
       this.onInput();
       this.log.toEnd();
-      this.undoPassed = true;
+      this.undoPassed = this.state?.canUndo ?? "";
       this.link.ask("send", { text, ...more }).catch(() => this.restore({ text, ...more })); // the notice says why
     } finally {
       this.sending = false;
