@@ -2,9 +2,10 @@
 
 Promises: what the page sends is judged by the core before any of it counts, and refused where it
 was asked; what a click changes at once (a preset, the maker's recommendation, a deletion) can be
-undone; the page's state is made anew only when something of it has changed. Leaves to others: the
-values and their limits (`core.chat.settings`), own presets and their files (`core.presets_own`,
-`core.presets_file`), words for each setting (`_chat_settings_fields`).
+undone; the page's state is made anew only when something of it has changed, and has a version, as
+the answer to each change has, so that the page knows a state that is older than what it asked for.
+Leaves to others: the values and their limits (`core.chat.settings`), own presets and their files
+(`core.presets_own`, `core.presets_file`), words for each setting (`_chat_settings_fields`).
 """
 
 from __future__ import annotations
@@ -61,16 +62,17 @@ class SettingsPart(ChatPart):
         """Return everything on the panel that may change."""
         settings, model = self.host.chat.settings, self.host.model
         self._look_at_model(None if model is None else model.info.path)
+        version = self._version  # before the values: they are at least as new as it says
         seen = (
+            version,
             settings.sampling,
             settings.preset,
             settings.own_system,
             settings.style,
             shot.model_name,
-            self._version,
         )
         if seen != self._seen:
-            self._seen, self._state = seen, self._made(settings)
+            self._seen, self._state = seen, {**self._made(settings), "version": version}
         return self._state
 
     def _made(self, settings: ChatSettings) -> Content:
@@ -153,7 +155,7 @@ class SettingsPart(ChatPart):
         if presets:
             self._listed = None
         self.host.touch()
-        return {}
+        return {"version": self._version}
 
     def _change(self, change: Callable[[ChatSettings], object], undo: str = "") -> Content:
         """Change the settings; with words for what it was, it can be undone."""
@@ -170,8 +172,8 @@ class SettingsPart(ChatPart):
 
     def _open(self, _content: Content, _buffers: list[Any]) -> Content:
         """Return what never changes; the store is looked at again."""
-        self._changed(presets=True)
         return {
+            **self._changed(presets=True),
             "fields": catalogue(),
             "styles": [msgspec.to_builtins(style) for style in STYLES.values()],
             "creativity": [
@@ -199,9 +201,9 @@ class SettingsPart(ChatPart):
         name = str(content.get("preset"))
         title = self._presets.get(name).title
         words = f'Your changes went with the preset before; this is "{title}".'
-        self._change(lambda settings: settings.use(name), words if had_changes else "")
+        changed = self._change(lambda settings: settings.use(name), words if had_changes else "")
         self.host.say(self.host.chat.settings.remark(self.host.model))
-        return {}
+        return changed
 
     def _creative(self, content: Content, _buffers: list[Any]) -> Content:
         preset = CREATIVITY.get(str(content.get("name")))
@@ -249,10 +251,10 @@ class SettingsPart(ChatPart):
                 # Only the worker has the engine, which knows what it can follow: it writes a token.
                 model.complete(" ", max_tokens=1, temperature=0.0, priority="batch", **values)
             self._form = form
-            self._change(lambda settings: settings.change(**both))
+            changed = self._change(lambda settings: settings.change(**both))
             schema = values.get("schema")
             text = json.dumps(schema, indent=2, ensure_ascii=False) if form.kind == "form" else None
-            return {"judged": isinstance(model, Model), "schema": text}
+            return {**changed, "judged": isinstance(model, Model), "schema": text}
 
         # What was kept is checked against everything else before the model is asked.
         self.host.chat.settings.sampling.replace(**both)
@@ -302,8 +304,8 @@ class SettingsPart(ChatPart):
         )
         kept = self._presets.add(preset, replace=content.get("replace") is True)
         self._listed = None
-        self._change(lambda settings: settings.use(kept.name))
-        return {"name": kept.name, "title": kept.title}
+        changed = self._change(lambda settings: settings.use(kept.name))
+        return {**changed, "name": kept.name, "title": kept.title}
 
     def _update(self, _content: Content, _buffers: list[Any]) -> Content:
         """Keep the changes in the preset in use, which is one's own."""
@@ -326,8 +328,7 @@ class SettingsPart(ChatPart):
         if self.host.chat.settings.preset.name == renamed.name:
             self.host.chat.model_type = renamed.name  # takes it with its new title
         self._undo = None
-        self._changed(presets=True)
-        return {"title": renamed.title}
+        return {**self._changed(presets=True), "title": renamed.title}
 
     def _delete(self, content: Content, _buffers: list[Any]) -> Content:
         name = _name(content)
@@ -377,8 +378,7 @@ class SettingsPart(ChatPart):
                 ).title
             )
         self._undo = None
-        self._changed(presets=True)
-        return {"added": added, "left": left}
+        return {**self._changed(presets=True), "added": added, "left": left}
 
     def _free_title(self, title: str) -> str:
         taken = {same_name(one.title) for one in [*self._presets.all(), *CREATIVITY.values()]}

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.client
 import json
+import select
 import signal
 import socket
 import threading
@@ -220,8 +221,17 @@ def test_a_refusal_of_a_huge_body_comes_before_the_body(shared: Page) -> None:
     shared.put(upload, 0, start_of_file)
     # In the middle, too: what comes is not what came before.
     with shared.open_put(upload, 0, size) as line:
-        line.sendall(bytes(6 << 20))
-        assert line.recv(20).startswith(b"HTTP/1.1 409")
+        num_mib, answer = 0, b"HTTP/1.1 409"
+        # A line that is cut while bytes are still on their way may lose the answer: only that the
+        # server does not take them all is sure.
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            while num_mib < 200 and not select.select([line], [], [], 0)[0]:
+                line.sendall(bytes(1 << 20))
+                num_mib += 1
+            answer = line.recv(20)
+    assert num_mib < 200
+    assert answer.startswith(b"HTTP/1.1 409")
+    assert shared.state(upload)["offset"] == len(start_of_file)
 
 
 def test_nobody_gets_in_who_does_not_get_into_the_dashboard(shared: Page, person: Home) -> None:

@@ -320,3 +320,39 @@ def test_a_preset_of_ones_own_is_kept_shared_deleted_and_undone(
     expect(gw("settings-undo")).to_be_visible()  # the change on top went with the preset before
     expect(panel.number("top_k")).to_have_value("40")
     panel.watched.assert_clean()
+
+
+def test_what_was_chosen_last_stands_there_while_older_states_still_come(panel: Panel) -> None:
+    gw, page = panel.gw, panel.page
+    gw("settings-style").wait_for()
+    # Each step comes before the page has been told of the one before; nothing is put back.
+    lost = page.evaluate(
+        """async () => {
+          const at = (name) => document.querySelector(`[data-gw="settings-${name}"]`);
+          const [system, style] = [at("system"), at("style")];
+          const set = (element, value) => {
+            element.value = value;
+            element.dispatchEvent(new Event("input", { bubbles: true }));
+            element.dispatchEvent(new Event("change", { bubbles: true }));
+          };
+          const lost = [];
+          for (let round = 0; round < 60; round += 1) {
+            const wanted = [`Round ${round}.`, round % 2 ? "plain" : "markdown"];
+            set(system, wanted[0]);
+            set(style, wanted[1]);
+            for (let look = 0; look < 1 + (round % 5); look += 1) {
+              await new Promise((next) => setTimeout(next, 12));
+              if (system.value !== wanted[0] || style.value !== wanted[1])
+                lost.push([round, look, system.value, style.value]);
+            }
+          }
+          return lost;
+        }"""
+    )
+    assert lost == []
+    answer = panel.ask("Hello")
+    assert answer.system == "Round 59."
+    expect(gw("settings-system")).to_have_value("Round 59.")
+    expect(gw("settings-style")).to_have_value("plain")
+    expect(gw("settings-advise")).to_be_visible()
+    panel.watched.assert_clean()

@@ -51,13 +51,17 @@ class Host:
         self.later.append((do, asked))
 
     def ask(self, kind: str, **content: Any) -> Any:
+        before = self.state["version"]
         answer = self.part.ACTIONS[f"settings-{kind}"](self.part, content, [])
-        if answer is not None:
-            return answer
-        ((do, asked),) = self.later
-        self.later.clear()
-        assert asked == content
-        return do()
+        if answer is None:
+            ((do, asked),) = self.later
+            self.later.clear()
+            assert asked == content
+            answer = do()
+        # The page waits for a state at least as new as the answer to what it changed.
+        after = self.state["version"]
+        assert answer.pop("version", before) == after
+        return answer
 
     def refused(self, kind: str, **content: Any) -> str:
         try:

@@ -4,7 +4,8 @@
  *
  * Promises: what stands there when a message is sent is what it is sent with, or the sending waits
  * and says which value is wrong; everything that differs from the preset is marked and can be taken
- * back; closing it loses nothing but what was wrong. Leaves to others: the fields
+ * back; a state that is older than what was chosen here last changes nothing that stands there;
+ * closing it loses nothing but what was wrong. Leaves to others: the fields
  * (`_chat_settings_fields.js`, `_chat_settings_lists.js`), the other parts, the values (Python).
  */
 
@@ -32,6 +33,9 @@ export class SettingsPart {
     this.link = link;
     /** @type {any} */
     this.state = null;
+    this.newest = /** @type {any} */ (null); // not shown yet, where it is older than `heard`
+    this.heard = 0; // the version of the last change that Python has answered
+    this.unheard = 0; // changes that it has not answered yet
     /** @type {Map<string, SettingsFieldElement>} */
     this.fields = new Map();
     /** @type {Promise<void> | null} */
@@ -39,18 +43,18 @@ export class SettingsPart {
     this.button = iconButton("sliders", "Chat settings", { class: "gw-quiet gw-cs-open", "data-gw": "chat-settings" });
     places.headEnd.append(this.button);
     this.panel = new SidePanel(places.right, { title: "Chat settings", name: "settings", button: this.button, signal: link.signal, opened: () => this.opened(), closed: () => this.closed() });
-    const ask = (/** @type {string} */ kind, /** @type {object} */ content = {}) => link.ask(kind, content);
+    const ask = (/** @type {string} */ kind, /** @type {object} */ content = {}) => this.ask(kind, content);
     this.presets = new SettingsPresets(link, (kind, content) => {
       this.drop();
-      return link.ask(kind, content);
+      return ask(kind, content);
     });
     const act = (/** @type {string} */ kind, /** @type {object} */ content = {}) => this.presets.act(kind, content);
     const handOn = () => this.presets.select.focus();
     this.undo = new SettingsUndo(act, handOn);
     this.system = new SettingsSystem(link.page, ask);
-    this.style = new SettingsStyle(link.page, (kind, content) => link.ask(kind, content).catch((error) => this.presets.say(wordsOf(error))), this.system);
+    this.style = new SettingsStyle(link.page, (kind, content) => ask(kind, content).catch((error) => this.presets.say(wordsOf(error))), this.system);
     this.maker = new SettingsMaker(act, handOn);
-    this.answer = new SettingsAnswer(link.page, (answer) => link.ask("settings-answer", { answer }), () => link.ask("settings-reset", { name: "answer" }));
+    this.answer = new SettingsAnswer(link.page, (answer) => this.judge(answer), () => ask("settings-reset", { name: "answer" }));
     this.resetAll = h("button", { type: "button", class: "gw-link", text: "Reset all", title: "Back to the preset in everything", "data-gw": "settings-reset-all", hidden: true });
     this.resetAll.addEventListener("click", () => {
       handOn(); // the button goes
@@ -100,8 +104,8 @@ export class SettingsPart {
     );
     const host = {
       page: this.link.page,
-      set: (/** @type {string} */ name, /** @type {any} */ value) => this.link.ask("settings-set", { values: { [name]: value } }),
-      reset: (/** @type {string} */ name) => this.link.ask("settings-reset", { name }),
+      set: (/** @type {string} */ name, /** @type {any} */ value) => this.ask("settings-set", { values: { [name]: value } }),
+      reset: (/** @type {string} */ name) => this.ask("settings-reset", { name }),
       tokens: (/** @type {object} */ content) => this.link.ask("settings-tokens", content),
     };
     const expert = settingsFold("For experts", "settings-expert");
@@ -121,12 +125,21 @@ export class SettingsPart {
       } else if (view.name === "schema") place.append(this.answer.root); // the grammar is in it, too
     }
     this.groups.replaceChildren(...groups.values(), expert.root);
-    if (this.state) this.show(this.state);
+    if (this.state) this.show(this.newest ?? this.state);
   }
 
   /** @param {any} state */
   show(state) {
     if (!state.values) return;
+    this.newest = state;
+    this.catchUp();
+  }
+
+  /** Show the newest state, unless it is from before what was chosen here last. */
+  catchUp() {
+    if (!this.newest || this.unheard || this.newest.version < this.heard) return;
+    const state = this.newest;
+    this.newest = null;
     this.state = state;
     const isChanged = state.changed.length > 0 || state.system !== state.systemStandard || state.style !== state.styleStandard;
     this.button.toggleAttribute("data-changed", isChanged);
@@ -148,6 +161,28 @@ export class SettingsPart {
   }
 
   // -- to Python --------------------------------------------------------------------------------
+
+  /** @param {string} kind @param {object} content @returns {Promise<any>} */
+  async ask(kind, content) {
+    this.unheard += 1;
+    try {
+      return this.note(await this.link.ask(kind, content));
+    } finally {
+      this.unheard -= 1;
+      this.catchUp();
+    }
+  }
+
+  /** A model may take long to judge: what is chosen meanwhile is shown. @param {object} answer */
+  async judge(answer) {
+    return this.note(await this.link.ask("settings-answer", { answer }));
+  }
+
+  /** @param {any} answer */
+  note(answer) {
+    this.heard = Math.max(this.heard, answer?.version ?? 0);
+    return answer;
+  }
 
   get all() {
     return [this.system, ...this.fields.values(), this.answer];

@@ -112,10 +112,14 @@ export class SettingsStyle {
   /** @param {string} page @param {SettingsAct} act @param {SettingsSystem} system */
   constructor(page, act, system) {
     this.system = system;
+    this.told = ""; // the system prompt
     /** @type {StyleView[]} */
     this.styles = [];
     this.select = h("select", { class: "gw-cs-select", id: `${page}-style`, "data-gw": "settings-style" });
-    this.select.addEventListener("change", () => void act("settings-style", { style: this.select.value }));
+    this.select.addEventListener("change", () => {
+      this.describe();
+      void act("settings-style", { style: this.select.value });
+    });
     this.about = h("span");
     this.advise = h("button", { type: "button", class: "gw-link", text: "Ask the model for it", "data-gw": "settings-advise" });
     this.advise.addEventListener("click", () => {
@@ -141,10 +145,15 @@ export class SettingsStyle {
   /** @param {string} style @param {string} standard @param {string} system */
   show(style, standard, system) {
     this.select.value = style;
-    this.about.textContent = this.styles.find((one) => one.name === style)?.description ?? "";
-    this.advise.hidden = !this.advice || system.includes(this.advice);
-    this.advise.title = `Adds to the system prompt: ${this.advice}`;
+    this.told = system;
+    this.describe();
     this.root.toggleAttribute("data-changed", style !== standard);
+  }
+
+  describe() {
+    this.about.textContent = this.styles.find((one) => one.name === this.select.value)?.description ?? "";
+    this.advise.hidden = !this.advice || this.told.includes(this.advice);
+    this.advise.title = `Adds to the system prompt: ${this.advice}`;
   }
 }
 
