@@ -70,6 +70,10 @@ LAYERS = {
     "gguf_widgets.core.": "core",
     "gguf_widgets.batch": "batch",
     "gguf_widgets.batch.": "batch",
+    "gguf_widgets.compare": "compare",
+    "gguf_widgets.compare.": "compare",
+    "gguf_widgets.experiments": "experiments",
+    "gguf_widgets.experiments.": "experiments",
     "gguf_widgets.widgets": "widgets",
     "gguf_widgets.widgets.": "widgets",
     "gguf_widgets.dashboard": "dashboard",
@@ -88,9 +92,19 @@ MAY_IMPORT = {
     "client": {"boundary", "base"},
     "core": {"client", "boundary", "base"},
     "batch": {"core", "base"},
-    "widgets": {"batch", "core", "base"},
-    "dashboard": {"widgets", "batch", "core", "base"},
-    "command": {"dashboard", "widgets", "batch", "core", "base"},
+    "compare": {"batch", "core", "base"},
+    "experiments": {"compare", "batch", "core", "base"},
+    "widgets": {"experiments", "compare", "batch", "core", "base"},
+    "dashboard": {"widgets", "experiments", "compare", "batch", "core", "base"},
+    "command": {
+        "dashboard",
+        "widgets",
+        "experiments",
+        "compare",
+        "batch",
+        "core",
+        "base",
+    },  # fmt: skip
     "training": {"base"},
 }
 
@@ -98,7 +112,9 @@ LLAMA_HOME = "gguf_widgets.core.engine.llama"
 # Measure the demo model's files with llama-cpp-python itself, apart from our engine on purpose.
 # Commands of their own: nothing of the app may import them (layer "training").
 REFERENCES = ("gguf_widgets.demo.evaluate", "gguf_widgets.demo.vision.evaluate")
-CORE_LAYERS = {"base", "engine", "boundary", "server", "client", "core", "batch"}
+CORE_LAYERS = {
+    "base", "engine", "boundary", "server", "client", "core", "batch", "compare", "experiments",
+}  # fmt: skip
 # Never in core: whatever draws, or serves, or is Jupyter.
 FRONT_END = {
     "IPython", "anywidget", "comm", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_core",

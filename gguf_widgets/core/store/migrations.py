@@ -227,6 +227,114 @@ MIGRATIONS: tuple[Migration, ...] = (
             *search_tables.STATEMENTS,
         ),
     ),
+    Migration(
+        "What requests and the machine did, measured speeds, comparisons, and experiments.",
+        (
+            # One row for each program that watches, from its start to its end.
+            """
+            CREATE TABLE monitor_session (
+                id TEXT PRIMARY KEY,
+                started_at REAL NOT NULL,              -- seconds since 1970, UTC
+                ended_at REAL,                         -- NULL while it runs, or if it was killed
+                program TEXT NOT NULL DEFAULT '',
+                data TEXT NOT NULL DEFAULT '{}'        -- JSON: the machine, versions, the interval
+            )
+            """,
+            """
+            CREATE TABLE request_metric (
+                num INTEGER PRIMARY KEY,
+                session_id TEXT NOT NULL
+                    REFERENCES monitor_session (id) ON DELETE CASCADE,
+                ended_at REAL NOT NULL,
+                model TEXT NOT NULL,
+                run_id TEXT,                           -- of the batch run that asked, if one did
+                finish_reason TEXT NOT NULL,           -- 'error' if it failed
+                data TEXT NOT NULL                     -- JSON: see `monitor.definitions`
+            )
+            """,
+            "CREATE INDEX request_metric_by_time ON request_metric (ended_at)",
+            "CREATE INDEX request_metric_by_session ON request_metric (session_id)",
+            """
+            CREATE TABLE machine_sample (
+                num INTEGER PRIMARY KEY,
+                session_id TEXT NOT NULL
+                    REFERENCES monitor_session (id) ON DELETE CASCADE,
+                at REAL NOT NULL,
+                data TEXT NOT NULL                     -- JSON: see `monitor.definitions`
+            )
+            """,
+            "CREATE INDEX machine_sample_by_time ON machine_sample (at)",
+            "CREATE INDEX machine_sample_by_session ON machine_sample (session_id)",
+            # `machine` is a digest of what decides speed: speeds of two machines are never mixed.
+            """
+            CREATE TABLE bench_result (
+                num INTEGER PRIMARY KEY,
+                bench_id TEXT NOT NULL,                -- those that were measured together
+                at REAL NOT NULL,
+                machine TEXT NOT NULL,
+                model TEXT NOT NULL,
+                test TEXT NOT NULL,                    -- 'pp512', 'tg128', 'tg128 @ d4096', ...
+                data TEXT NOT NULL                     -- JSON
+            )
+            """,
+            "CREATE INDEX bench_result_by_machine ON bench_result (machine, model, test, at)",
+            # The sides' answers are batch runs of their own; here is what makes them one thing.
+            """
+            CREATE TABLE comparison (
+                num INTEGER PRIMARY KEY,
+                id TEXT NOT NULL UNIQUE,
+                title TEXT NOT NULL DEFAULT '',
+                created_at REAL NOT NULL,
+                status TEXT NOT NULL,
+                data TEXT NOT NULL                     -- JSON: sides, prompts' place, settings
+            )
+            """,
+            """
+            CREATE TABLE comparison_score (
+                comparison_id TEXT NOT NULL
+                    REFERENCES comparison (id) ON DELETE CASCADE,
+                prompt INTEGER NOT NULL,
+                side INTEGER NOT NULL,
+                score TEXT NOT NULL,                   -- the scoring's name
+                value REAL,                            -- NULL: it could not be told
+                data TEXT NOT NULL DEFAULT '{}',       -- JSON: why
+                PRIMARY KEY (comparison_id, prompt, side, score)
+            ) WITHOUT ROWID
+            """,
+            # One vote for each prompt and pair of sides; voting again changes it.
+            """
+            CREATE TABLE comparison_vote (
+                comparison_id TEXT NOT NULL
+                    REFERENCES comparison (id) ON DELETE CASCADE,
+                prompt INTEGER NOT NULL,
+                first_side INTEGER NOT NULL,           -- the smaller of the two numbers
+                second_side INTEGER NOT NULL,
+                choice TEXT NOT NULL,                  -- 'first', 'second', 'both', 'neither'
+                at REAL NOT NULL,
+                data TEXT NOT NULL DEFAULT '{}',       -- JSON: which stood left, who voted
+                PRIMARY KEY (comparison_id, prompt, first_side, second_side)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE experiment (
+                num INTEGER PRIMARY KEY,
+                id TEXT NOT NULL UNIQUE,
+                title TEXT NOT NULL DEFAULT '',
+                created_at REAL NOT NULL,
+                data TEXT NOT NULL                     -- JSON: see `experiments.record`
+            )
+            """,
+            """
+            CREATE TABLE experiment_item (
+                experiment_id TEXT NOT NULL
+                    REFERENCES experiment (id) ON DELETE CASCADE,
+                num INTEGER NOT NULL,
+                data TEXT NOT NULL,                    -- JSON
+                PRIMARY KEY (experiment_id, num)
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
 )
 
 
