@@ -104,7 +104,7 @@ MAY_IMPORT = {
         "batch",
         "core",
         "base",
-    },  # fmt: skip
+    },
     "training": {"base"},
 }
 
