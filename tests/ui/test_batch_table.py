@@ -199,6 +199,7 @@ def test_a_csv_from_the_mistake_in_the_prompt_to_the_downloaded_file(
         gw("batch-unsure").click()
         expect(gw("batch-unsure")).to_have_attribute("aria-pressed", "true")
         gw("batch-unsure").click()
+        expect(gw("batch-row").first).to_have_attribute("data-number", "0")  # in their own order
 
         gw("batch-grid").focus()
         for _ in range(3):

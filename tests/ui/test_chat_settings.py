@@ -252,6 +252,8 @@ def test_a_preset_of_ones_own_is_kept_shared_deleted_and_undone(
     gw("settings-preset").select_option("text")
     panel.type("temperature", "0.3")
     gw("settings-system").fill("Answer kindly.")
+    expect(panel.field("temperature")).to_have_attribute("data-changed", "")
+    expect(panel.number("temperature")).to_have_value("0.3")
     gw("settings-style").select_option("plain")
     gw("settings-advise").click()
     expect(gw("settings-system")).to_have_value(
@@ -268,6 +270,7 @@ def test_a_preset_of_ones_own_is_kept_shared_deleted_and_undone(
     page.keyboard.press("Enter")
     expect(gw("settings-preset")).to_have_value("my-tutor")
     expect(gw("settings-reset-all")).to_be_hidden()
+    expect(panel.number("temperature")).to_have_value("0.3")
     answer = panel.ask("Hello")
     assert answer.sampling is not None
     assert (answer.model_type, answer.system) == ("my-tutor", "Answer kindly.")
@@ -355,4 +358,31 @@ def test_what_was_chosen_last_stands_there_while_older_states_still_come(panel: 
     expect(gw("settings-system")).to_have_value("Round 59.")
     expect(gw("settings-style")).to_have_value("plain")
     expect(gw("settings-advise")).to_be_visible()
+    panel.watched.assert_clean()
+
+
+def test_a_value_typed_right_after_another_preset_counts(panel: Panel) -> None:
+    gw, page = panel.gw, panel.page
+    gw("settings-preset").select_option("text")
+    panel.type("temperature", "0.3")
+    expect(panel.field("temperature")).to_have_attribute("data-changed", "")
+    # The preset takes 0.3 away; before the page is told so, 0.3 is typed again.
+    page.evaluate(
+        """() => {
+          const preset = document.querySelector('[data-gw="settings-preset"]');
+          const field = document.querySelector('[data-name="temperature"]');
+          const number = field.querySelector('[data-gw="settings-number"]');
+          const tell = (element, kind) => element.dispatchEvent(new Event(kind, { bubbles: true }));
+          preset.value = "code";
+          tell(preset, "change");
+          number.value = "0.3";
+          tell(number, "input");
+          tell(number, "change");
+        }"""
+    )
+    expect(gw("settings-preset")).to_have_value("code")
+    expect(panel.field("temperature")).to_have_attribute("data-changed", "")
+    answer = panel.ask("Hello")
+    assert answer.sampling is not None
+    assert (answer.model_type, answer.sampling.temperature) == ("code", 0.3)
     panel.watched.assert_clean()

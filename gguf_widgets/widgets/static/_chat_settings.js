@@ -107,6 +107,7 @@ export class SettingsPart {
       set: (/** @type {string} */ name, /** @type {any} */ value) => this.ask("settings-set", { values: { [name]: value } }),
       reset: (/** @type {string} */ name) => this.ask("settings-reset", { name }),
       tokens: (/** @type {object} */ content) => this.link.ask("settings-tokens", content),
+      isBehind: () => this.isBehind,
     };
     const expert = settingsFold("For experts", "settings-expert");
     /** @type {Map<string, HTMLElement>} */
@@ -133,6 +134,11 @@ export class SettingsPart {
     if (!state.values) return;
     this.newest = state;
     this.catchUp();
+  }
+
+  /** Whether what is in force may be other than what was shown last. */
+  get isBehind() {
+    return this.unheard > 0 || (this.state?.version ?? -1) < this.heard;
   }
 
   /** Show the newest state, unless it is from before what was chosen here last. */

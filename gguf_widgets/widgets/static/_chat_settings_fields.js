@@ -32,6 +32,7 @@ import { wordsOf } from "./_link.js";
  * @property {(name: string, value: any) => Promise<void>} set
  * @property {(name: string) => Promise<void>} reset
  * @property {(content: object) => Promise<any>} tokens
+ * @property {() => boolean} isBehind whether what is in force may be other than what was shown last
  */
 
 export const SETTINGS_INPUT = { "data-lm-suppress-shortcuts": "true", autocomplete: "off", spellcheck: "false" };
@@ -162,7 +163,7 @@ export class SettingsField {
   /** @param {any} value @returns {Promise<void>} */
   send(value) {
     this.say("");
-    if (JSON.stringify(value) === JSON.stringify(this.value)) return Promise.resolve();
+    if (JSON.stringify(value) === JSON.stringify(this.value) && !this.host.isBehind()) return Promise.resolve();
     const sent = this.track(this.host.set(this.view.name, value), value);
     this.sent = sent;
     return sent;
