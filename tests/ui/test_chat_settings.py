@@ -361,6 +361,28 @@ def test_what_was_chosen_last_stands_there_while_older_states_still_come(panel: 
     panel.watched.assert_clean()
 
 
+def test_a_preset_is_saved_with_what_was_just_typed_or_not_at_all(panel: Panel) -> None:
+    gw, page = panel.gw, panel.page
+    gw("settings-preset").select_option("text")
+    gw("settings-save").click()
+    gw("settings-title").fill("In a hurry")
+    type_and_save = """(text) => {
+      const number = document.querySelector('[data-name="top_k"] [data-gw="settings-number"]');
+      number.value = text;
+      number.dispatchEvent(new Event("input", { bubbles: true }));
+      document.querySelector('[data-gw="settings-preset-form"]').requestSubmit();
+    }"""
+    page.evaluate(type_and_save, "many")
+    expect(gw("settings-preset-fault")).to_contain_text("Correct it")
+    page.evaluate(type_and_save, "13")
+    expect(gw("settings-preset").locator("option:checked")).to_have_text("In a hurry")
+    expect(panel.number("top_k")).to_have_value("13")
+    answer = panel.ask("Hello")
+    assert answer.sampling is not None
+    assert answer.sampling.top_k == 13
+    panel.watched.assert_clean()
+
+
 def test_a_value_typed_right_after_another_preset_counts(panel: Panel) -> None:
     gw, page = panel.gw, panel.page
     gw("settings-preset").select_option("text")

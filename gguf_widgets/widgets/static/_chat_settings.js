@@ -44,8 +44,10 @@ export class SettingsPart {
     places.headEnd.append(this.button);
     this.panel = new SidePanel(places.right, { title: "Chat settings", name: "settings", button: this.button, signal: link.signal, opened: () => this.opened(), closed: () => this.closed() });
     const ask = (/** @type {string} */ kind, /** @type {object} */ content = {}) => this.ask(kind, content);
-    this.presets = new SettingsPresets(link, (kind, content) => {
-      this.drop();
+    this.presets = new SettingsPresets(link, async (kind, content) => {
+      // A preset is kept with what stands on the panel; anything else takes its place.
+      if (kind !== "settings-save" && kind !== "settings-update") this.drop();
+      else await this.settle("A value below is not right yet. Correct it, then save.");
       return ask(kind, content);
     });
     const act = (/** @type {string} */ kind, /** @type {object} */ content = {}) => this.presets.act(kind, content);
@@ -202,6 +204,12 @@ export class SettingsPart {
   /** @returns {Promise<unknown>} when all that was typed has been taken or refused */
   flush() {
     return Promise.all(this.all.map((one) => one.flush()));
+  }
+
+  /** Send all that was typed. @param {string} words what is thrown if some of it is wrong */
+  async settle(words) {
+    await this.flush();
+    if (this.all.some((one) => one.isWrong)) throw new Error(words);
   }
 
   closed() {
