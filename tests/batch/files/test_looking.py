@@ -147,7 +147,7 @@ def test_names_are_told_from_data(text: str, header: bool) -> None:
         (b"Dear Ann, how are you?\nFine, thanks, Bo.\n", "", Format.TXT),
         (b"a,b,c\n1,2,3\n4,5,6\n", "", Format.CSV),
         (b"[1] is what they said\n[2] and this\n", "t.txt", Format.TXT),
-        (gzip.compress(b"a,b\n1,2\n"), "t.csv.gz", Format.CSV),
+        (gzip.compress(b"a,b\n1,2\n", mtime=0), "t.csv.gz", Format.CSV),
         (
             _REQUEST,
             "t.jsonl",
@@ -183,7 +183,7 @@ def test_pasted_cells_and_pasted_lines() -> None:
         (b"BZh91AY&SY", "bzip2"),
         (b"\x00\x01\x02\x03" * 100, "no text"),
         (b"\x1f\x8b\x08\x00 damaged", "packed"),
-        (gzip.compress(b"a,b\n" * 9000)[:-20], "packed"),
+        (gzip.compress(b"a,b\n" * 9000, mtime=0)[:-20], "packed"),
         (b"PK\x03\x04 is not a ZIP at all", "damaged Excel file"),
     ],
 )
