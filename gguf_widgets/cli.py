@@ -18,8 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gguf_widgets
+from gguf_widgets.cli_bench import add_commands as add_bench_command
 from gguf_widgets.cli_care import add_commands as add_care_commands
 from gguf_widgets.cli_get import add_commands as add_get_command
+from gguf_widgets.cli_replay import add_commands as add_replay_command
 from gguf_widgets.cli_run import add_commands as add_run_command
 from gguf_widgets.cli_runs import add_commands as add_runs_command
 from gguf_widgets.core.errors import GgufWidgetsError
@@ -124,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     add_get_command(add)
     add_run_command(add)
     add_runs_command(add)
+    add_replay_command(add)
+    add_bench_command(add)
     add_care_commands(add)
 
     command = add("ps", _ps, "List the models that are running on this machine.")

@@ -35,6 +35,7 @@ LAYERS = {
     "gguf_widgets.core.worker.prompts": "server",
     "gguf_widgets.core.worker.reception": "server",
     "gguf_widgets.core.worker.requests": "server",
+    "gguf_widgets.core.worker.scores": "server",
     "gguf_widgets.core.worker.server": "server",
     # ... the notebook's half, and what both speak.
     "gguf_widgets.core.worker.attach": "client",

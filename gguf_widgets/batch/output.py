@@ -32,6 +32,7 @@ from gguf_widgets.batch.output_date import DateKind
 from gguf_widgets.batch.output_kind import Kind, UnfinishedError
 from gguf_widgets.batch.output_number import NumberKind
 from gguf_widgets.batch.output_text import TextKind
+from gguf_widgets.core import request_events
 from gguf_widgets.core.errors import InvalidValueError, OutputError
 from gguf_widgets.core.schema_input import to_schema
 from gguf_widgets.core.types import FinishReason, Reply
@@ -162,7 +163,11 @@ class Output:
         """
         constraint = {key: value for key, value in self.sampling.items() if key != "logprobs"}
         if constraint:
-            model.complete(" ", max_tokens=1, temperature=0.0, priority="batch", **constraint)
+            was = request_events.IS_CHECK.set(True)
+            try:
+                model.complete(" ", max_tokens=1, temperature=0.0, priority="batch", **constraint)
+            finally:
+                request_events.IS_CHECK.reset(was)
 
     # --- a reply ---
 

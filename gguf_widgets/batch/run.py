@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
+from gguf_widgets.batch import events
 from gguf_widgets.batch.cluster import Cluster
 from gguf_widgets.batch.frame import result_frame
 from gguf_widgets.batch.places import LocalPlaces, Places
@@ -68,6 +69,8 @@ class BatchRun:
         For `resume`, in another session or on another page.
     spec : Spec
         What is asked.
+    store, models
+        As given; the models are others after `change` or `use_model`.
 
     Examples
     --------
@@ -79,7 +82,7 @@ class BatchRun:
         self, run_id: str, store: Store, manager: ModelManager, models: Sequence[Model] = ()
     ) -> None:
         self.id = run_id
-        self._store, self._manager, self._models = store, manager, list(models)
+        self.store, self._manager, self.models = store, manager, list(models)
         self._runs, self._tasks = BatchRuns(store), RunTasks(store, run_id)
         run = self._record
         self.spec = Spec.from_dict(run.spec)
@@ -188,7 +191,7 @@ class BatchRun:
             The run is being carried out.
         """
         self._refuse_while_running()
-        return try_out(self.id, self._store, self._work(), rounds=sample, on_ended=self._on_ended)
+        return try_out(self.id, self.store, self._work(), rounds=sample, on_ended=self._on_ended)
 
     # -- carrying it out --------------------------------------------------------------------------
 
@@ -227,13 +230,14 @@ class BatchRun:
             before = self._runner
             self._runner = Runner(
                 self.id,
-                self._store,
+                self.store,
                 self._work(),
                 on_ended=self._on_ended,
                 on_change=self._on_change,
                 places_with=self._places_with,
             )
             try:
+                events.tell_started(self)
                 self._runner.start()
             except BaseException:
                 self._runner = before  # another process may be at it
@@ -246,8 +250,9 @@ class BatchRun:
         with self._lock:
             if self.is_here:
                 return self
-            start_process(self.id, store=self._store)
+            start_process(self.id, store=self.store)
             self._runner = None
+        events.tell_started(self)
         if self._observers:
             self._onlooker.start()
         return self
@@ -353,7 +358,7 @@ class BatchRun:
         self._refuse_while_running()
         self.spec = self.spec.with_model(model)
         self._runs.set_spec(self.id, self.spec.to_dict())
-        self._models = [model]
+        self.models = [model]
 
     def edit(self, number: int, values: dict[str, Any] | None) -> None:
         """Put other values in place of what the model gave; None takes that back.
@@ -407,8 +412,8 @@ class BatchRun:
 
     def _places_with(self, settings: dict[str, Any]) -> Places:
         """Return the model, loaded with other settings."""
-        self._models = [self._work().model_with(settings)]
-        return LocalPlaces(self._models[0])
+        self.models = [self._work().model_with(settings)]
+        return LocalPlaces(self.models[0])
 
     # -- the result -------------------------------------------------------------------------------
 
@@ -456,11 +461,11 @@ class BatchRun:
     def _work(self) -> Work:
         return Work(
             self.id,
-            self._store,
+            self.store,
             self.spec,
             self._names,
             self._manager,
-            self._models,
+            self.models,
             self._cluster,
         )
 

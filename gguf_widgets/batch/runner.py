@@ -28,6 +28,7 @@ from gguf_widgets.batch.places import GivenBack, Place, Places
 from gguf_widgets.batch.progress import Meter, Progress
 from gguf_widgets.batch.question import Known, Question
 from gguf_widgets.batch.steering import steer
+from gguf_widgets.core import request_events
 from gguf_widgets.core.errors import (
     BatchError,
     GgufWidgetsError,
@@ -239,6 +240,7 @@ class Runner:
 
     def _run(self) -> None:
         status, error = RunStatus.FINISHED, None
+        request_events.RUN_ID.set(self.run_id)  # of this thread: whoever listens can tell whose
         try:
             for number in range(self._plan.num_models()):
                 if not self._plan.is_done(number):

@@ -20,6 +20,7 @@ from gguf_widgets.batch.template import Template
 from gguf_widgets.core.errors import BatchError, InvalidValueError
 from gguf_widgets.core.library.cache import HEADERS
 from gguf_widgets.core.model import Model
+from gguf_widgets.core.settings import current_names
 from gguf_widgets.core.types import LoadSettings, SamplingSettings
 
 __all__ = ["MAX_SAMPLES", "ModelRef", "Prompt", "Spec"]
@@ -264,7 +265,7 @@ class Spec:
                     for one in data["prompts"]
                 ),
                 models=tuple(ModelRef(**one) for one in data["models"]),
-                sampling=dict(data["sampling"]),
+                sampling=current_names(data["sampling"]),
                 missing=MissingRule.parse(data["missing"]),
                 num_samples=data["num_samples"],
                 seed=data["seed"],

@@ -66,6 +66,7 @@ class Judge:
         self._force = force
         self._mmproj_may_miss = mmproj_may_miss
         self._last: _Judged | None = None
+        self.num_judged = 0  # how often a worker had to be started
 
     def __call__(self) -> WorkerSpec:
         """Return what a worker is to load; it has memory reserved for it.
@@ -74,6 +75,7 @@ class Judge:
         ------
         ModelFileError, NotEnoughMemoryError
         """
+        self.num_judged += 1
         if self._backend == "scripted":
             return _demo_spec(self._path, self._requested)
         judged = self._judge(reserve=True, force=self._force)

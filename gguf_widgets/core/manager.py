@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from gguf_widgets.core import demo_mode
+from gguf_widgets.core import demo_mode, request_events
 from gguf_widgets.core.demo_mode import demo_reason
 from gguf_widgets.core.errors import (
     InvalidValueError,
@@ -266,6 +267,7 @@ class ModelManager:
         with self._link_for(path, backend, requested, force=force, named=named) as link:
             judge = link.prepare
             assert isinstance(judge, Judge)  # noqa: S101 - what `_link_for` gives it
+            began, num_judged = time.perf_counter(), judge.num_judged
             try:
                 link.client(on_progress)
             except LoadCancelledError:
@@ -279,7 +281,14 @@ class ModelManager:
                 raise
             judge.loaded(link.ready)
             note_use(path)
-            return self._model_of(link, name_or_path, path, settings.chat_template)
+            model = self._model_of(link, name_or_path, path, settings.chat_template)
+        # Judging comes before starting a worker, and only then.
+        request_events.tell_loaded(
+            model,
+            time.perf_counter() - began,
+            was_running=judge.num_judged == num_judged,
+        )
+        return model
 
     @contextmanager
     def _link_for(

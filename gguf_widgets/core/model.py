@@ -9,12 +9,13 @@ others: which file this is and whether it fits (`manager`), the process (`worker
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
+from gguf_widgets.core import request_events
 from gguf_widgets.core.conversation_input import Conversation, check_text
 from gguf_widgets.core.errors import InvalidValueError, WorkerError
 from gguf_widgets.core.format import format_bytes
@@ -22,6 +23,7 @@ from gguf_widgets.core.model_batch import BatchMethods
 from gguf_widgets.core.model_embedding import EmbeddingMethods
 from gguf_widgets.core.model_prefix import PrefixMethods
 from gguf_widgets.core.model_prompt import PromptMethods
+from gguf_widgets.core.model_score import ScoreMethods
 from gguf_widgets.core.model_submit import OnEnd, Submitted
 from gguf_widgets.core.prompt_input import to_extras
 from gguf_widgets.core.text_stream import AsyncTextStream, TextStream
@@ -41,7 +43,7 @@ _CALL_TIMEOUT_S = 120.0
 _MAX_CHOICES = 256
 
 
-class Model(BatchMethods, EmbeddingMethods, PrefixMethods, PromptMethods):
+class Model(BatchMethods, EmbeddingMethods, PrefixMethods, PromptMethods, ScoreMethods):
     """A model that answers; made by `gguf_widgets.load` or `ModelManager.load`.
 
     The sampling keywords (``temperature``, ``max_tokens``, ``seed``, ``stop``, ``schema``, ...) are
@@ -267,7 +269,41 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods, PromptMethods):
         **sampling
             Fields of `SamplingSettings`.
         """
-        prompt, settings, priority = self._chat_request(conversation, sampling)
+        return self._submit(self._chat_request(conversation, sampling), on_end)
+
+    def submit_tokens(self, tokens: Sequence[int], on_end: OnEnd, **sampling: Any) -> Submitted:
+        """Do what `submit` does for a prompt that is these tokens, as they are."""
+        numbers = list(tokens)
+        if not numbers or not all(type(number) is int for number in numbers):
+            raise InvalidValueError("The tokens of a prompt are whole numbers, one at least.")
+        return self._submit(_Request(Prompt(tokens=numbers), *_settings(dict(sampling))), on_end)
+
+    def request(
+        self, conversation: Conversation, **sampling: Any
+    ) -> tuple[Prompt, SamplingSettings, Priority]:
+        """Return what `chat` would send for the same arguments, for `submit_prompt`."""
+        return self._chat_request(conversation, sampling)
+
+    def submit_prompt(
+        self,
+        prompt: Prompt,
+        on_end: OnEnd,
+        sampling: SamplingSettings,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Submitted:
+        """Do what `submit` does for a prompt that is made already, such as one that was recorded.
+
+        Raises
+        ------
+        InvalidValueError
+            The prompt or a setting is contradictory or out of range.
+        """
+        prompt.check()
+        sampling.check()
+        return self._submit(_Request(prompt, sampling, priority), on_end)
+
+    def _submit(self, request: _Request, on_end: OnEnd) -> Submitted:
+        prompt, settings, priority = request
 
         def make(request_id: str) -> protocol.Generate:
             return protocol.Generate(
@@ -278,7 +314,8 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods, PromptMethods):
                 pieces=False,
             )
 
-        return self._with_client(lambda client: Submitted(client, make, on_end))
+        with request_events.watched(self, prompt, settings, priority) as tap:
+            return self._with_client(lambda client: Submitted(client, make, on_end, tap))
 
     # --- the worker ---
 
@@ -356,7 +393,8 @@ class Model(BatchMethods, EmbeddingMethods, PrefixMethods, PromptMethods):
                 request_id=request_id, prompt=prompt, sampling=sampling, priority=priority
             )
 
-        return self._with_client(lambda client: TextStream(client, make))
+        with request_events.watched(self, prompt, sampling, priority) as tap:
+            return self._with_client(lambda client: TextStream(client, make, tap))
 
     def _ask(self, make: Callable[[str], Any]) -> Any:
         future: Future[Any] = self._with_client(lambda client: client.call(make))

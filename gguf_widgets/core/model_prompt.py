@@ -137,7 +137,10 @@ class PromptMethods:
         PromptToken(token=1, text='<|im_start|>', is_control=True)
         """
         extras = _extras(begin_with, tools, template_variables)
-        prompt = self._prompt(conversation, self._chat_template, extras)
+        return self.tokens_of_prompt(self._prompt(conversation, self._chat_template, extras))
+
+    def tokens_of_prompt(self, prompt: Prompt) -> list[PromptToken]:
+        """Do what `prompt_tokens` does for a prompt that is made already."""
         answer = self._ask(
             lambda request_id: protocol.ShowPrompt(request_id=request_id, prompt=prompt)
         )

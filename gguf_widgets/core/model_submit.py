@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gguf_widgets.core.errors import GgufWidgetsError, from_wire
+from gguf_widgets.core.request_events import Tap
 from gguf_widgets.core.types import Failed, Finished, Reply
 from gguf_widgets.core.worker.client import WorkerClient
 
@@ -29,12 +30,23 @@ class Submitted:
     make : callable
         Makes the request from its id.
     on_end : callable
+    tap : Tap, optional
+        Hears the messages on their way here.
     """
 
-    def __init__(self, client: WorkerClient, make: Callable[[str], Any], on_end: OnEnd) -> None:
+    def __init__(
+        self,
+        client: WorkerClient,
+        make: Callable[[str], Any],
+        on_end: OnEnd,
+        tap: Tap | None = None,
+    ) -> None:
         self._client = client
         self._on_end: OnEnd | None = on_end
-        self.request_id = client.submit(make, self)
+        sink = self if tap is None else tap.before(self, client)
+        self.request_id = client.submit(make, sink)
+        if tap is not None:
+            tap.sent(self.request_id)
 
     def deliver(self, message: Any) -> None:
         """Take a message of the worker."""

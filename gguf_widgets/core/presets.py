@@ -19,7 +19,7 @@ import msgspec
 from gguf_widgets.core.chat.types import well_formed
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.format import plain_text
-from gguf_widgets.core.settings import SamplingSettings
+from gguf_widgets.core.settings import SamplingSettings, current_names
 
 __all__ = [
     "BUILT_IN",
@@ -265,6 +265,7 @@ def checked_sampling(given: Any) -> dict[str, Any]:
     """
     if not isinstance(given, Mapping):
         raise InvalidValueError(f"Sampling settings are an object, not {_kind(given)}.")
+    given = current_names(given)
     known = SamplingSettings.__struct_fields__
     unknown = [str(key) for key in given if key not in known]
     if unknown:
@@ -346,7 +347,7 @@ def _expected(name: str) -> str:
         "dry_breakers": "It is a list of texts.",
         "logit_bias": "It gives each token a number from -1e30 to 1e30, or -inf.",
         "ignore_eos": "It can be true or false.",
-        "repeatable": "It can be true or false.",
+        "reproducible": "It can be true or false.",
         "grammar": "It is a text (GBNF).",
     }
     standard = getattr(SamplingSettings(), name)

@@ -19,7 +19,14 @@ from gguf_widgets.core.config import expanded
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.schema_input import to_schema
 
-__all__ = ["KV_TYPES", "SAMPLING_LIMITS", "LoadSettings", "SamplingSettings", "Value"]
+__all__ = [
+    "KV_TYPES",
+    "SAMPLING_LIMITS",
+    "LoadSettings",
+    "SamplingSettings",
+    "Value",
+    "current_names",
+]
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,10 +138,11 @@ class SamplingSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=T
     mirostat, mirostat_tau, mirostat_eta : int, float, float, defaults 0, 5.0, 0.1
         1 or 2 steers towards a surprise of `mirostat_tau` bits a token, instead of top_k, top_p,
         min_p, typical_p, top_n_sigma and XTC.
-    repeatable : bool, default False
+    reproducible : bool, default False
         Compute this request by itself, prompt and all, so that the same seed gives the same reply
         on this machine, to the last digit. Slow for everybody: it begins when nothing else runs,
-        nothing else runs meanwhile, and what was kept of other prompts is given up.
+        nothing else runs meanwhile, and what was kept of other prompts is given up. Rows of a table
+        take two to five times as long (``tests/bench/bench_strict.py`` measures it).
     """
 
     temperature: float = 0.8
@@ -166,7 +174,7 @@ class SamplingSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=T
     mirostat: int = 0
     mirostat_tau: float = 5.0
     mirostat_eta: float = 0.1
-    repeatable: bool = False
+    reproducible: bool = False
 
     @property
     def constrained(self) -> bool:
@@ -177,8 +185,10 @@ class SamplingSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=T
     def from_keywords(cls, **keywords: Any) -> Self:
         """Do what the base does; a single string may be given for a tuple of strings.
 
-        A schema may be a dict or a pydantic model; see `schema_input.to_schema`.
+        A schema may be a dict or a pydantic model; see `schema_input.to_schema`. A name of earlier
+        versions does as well (`current_names`).
         """
+        keywords = current_names(keywords)
         for name in ("stop", "dry_breakers"):
             if isinstance(keywords.get(name), str):
                 keywords[name] = (keywords[name],)
@@ -219,6 +229,29 @@ class SamplingSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=T
                 f"min_tokens is {self.min_tokens} and max_tokens {self.max_tokens}; the first "
                 "cannot be larger."
             )
+
+
+_FORMER_NAMES: Final = {"repeatable": "reproducible"}
+
+
+def current_names(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return sampling settings under the names they have now: files keep names of earlier versions.
+
+    Raises
+    ------
+    InvalidValueError
+        A setting is there under both of its names.
+    """
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        now = _FORMER_NAMES.get(name, name)
+        if now != name and now in given:
+            raise InvalidValueError(
+                f"{name!r} is the former name of {now!r}, and both are given. Leave {name!r} out.",
+                name=name,
+            )
+        found[now] = value
+    return found
 
 
 class LoadSettings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from gguf_widgets.core.errors import InvalidValueError, WireError, WorkerDiedError, from_wire
+from gguf_widgets.core.request_events import Tap
 from gguf_widgets.core.types import (
     Failed,
     Finished,
@@ -59,6 +60,8 @@ class TextStream:
     client : WorkerClient
     make : callable
         Makes the request from its id.
+    tap : Tap, optional
+        Hears the messages on their way here.
 
     Attributes
     ----------
@@ -78,7 +81,9 @@ class TextStream:
     >>> stream.reply.timings.ttft_s  # doctest: +SKIP
     """
 
-    def __init__(self, client: WorkerClient, make: Callable[[str], Any]) -> None:
+    def __init__(
+        self, client: WorkerClient, make: Callable[[str], Any], tap: Tap | None = None
+    ) -> None:
         self.progress: PrefillProgress | None = None
         self.image_progress: ImageProgress | None = None
         self._texts: list[str] = []
@@ -86,7 +91,10 @@ class TextStream:
         self._error: WireError | None = None
         self._client = client
         self._inbox = _Inbox()
-        self.request_id = client.submit(make, self._inbox)
+        sink = self._inbox if tap is None else tap.before(self._inbox, client)
+        self.request_id = client.submit(make, sink)
+        if tap is not None:
+            tap.sent(self.request_id)
         self._forgotten = weakref.finalize(self, _take_back, client, self.request_id, self._inbox)
         self._forgotten.atexit = False  # the connection's end says the same
 

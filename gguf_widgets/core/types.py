@@ -46,6 +46,7 @@ __all__ = [
     "TokenLogprob",
     "ToolRequest",
     "Usage",
+    "VocabularyFacts",
 ]
 
 
@@ -175,6 +176,28 @@ class PromptToken(msgspec.Struct, frozen=True, array_like=True):
     is_control: bool = False
 
 
+class VocabularyFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells one vocabulary from another.
+
+    Attributes
+    ----------
+    n_vocab : int
+        How many tokens there are.
+    digest : str
+        The same for two models if each token is the same in both (its bytes and its kind), so that
+        their tokens and probabilities can be compared one by one.
+    bos : int
+        The token that a text begins with; -1 if the model wants none.
+    ends : tuple of int
+        The tokens that end a reply.
+    """
+
+    n_vocab: int
+    digest: str
+    bos: int = -1
+    ends: tuple[int, ...] = ()
+
+
 class TemplateFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a chat template can do, found by trying it.
 
@@ -242,6 +265,12 @@ class Timings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``decode_tok_per_s = (num_completion_tokens - 1) / decode_s``;
     ``prefill_tok_per_s = (num_prompt_tokens - num_cached_tokens) / prefill_s``. A rate is None
     where it has no meaning (one token, no time).
+
+    ``itl_p50_s``, ``itl_p95_s`` and ``itl_p99_s`` are quantiles of the inter-token latency: the
+    time from one token of the reply to the next, both as they were sampled, so that what the reply
+    waited for in between (other replies' prompts, its own being put back) is in it. Guessed tokens
+    that come together (``n_draft``) have next to none. Between two values they are interpolated
+    linearly; below two tokens they are None.
     """
 
     queue_s: float
@@ -251,6 +280,9 @@ class Timings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     total_s: float
     prefill_tok_per_s: float | None = None
     decode_tok_per_s: float | None = None
+    itl_p50_s: float | None = None
+    itl_p95_s: float | None = None
+    itl_p99_s: float | None = None
 
 
 class Reply(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -260,6 +292,9 @@ class Reply(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     used, also when none was asked for. `stop_string` is the stop string that ended the reply, if
     one did. `logprobs` has one entry for each token that was generated, if they were asked for; the
     token that ended the reply (end of reply) is not among them.
+
+    `tokens` are those that were generated, again without the one that ended the reply: what another
+    reply can be told to begin with (`begin_with`). None where they were not kept.
     """
 
     text: str
@@ -269,6 +304,7 @@ class Reply(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: int
     stop_string: str | None = None
     logprobs: list[TokenLogprob] | None = None
+    tokens: list[int] | None = None
 
     def __str__(self) -> str:
         return self.text

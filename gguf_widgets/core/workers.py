@@ -27,7 +27,7 @@ from gguf_widgets.demo import demo_model_path
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["WorkerList", "cells_of", "look_at", "matching", "workers"]
+__all__ = ["WorkerList", "cells_of", "look_at", "matching", "model_name", "workers"]
 
 # A worker answers in milliseconds; this is for a machine that is busy.
 ANSWER_TIMEOUT_S = 2.0
@@ -175,6 +175,15 @@ def cells_of(worker: Worker) -> tuple[str, ...]:
     )
 
 
+def model_name(path: str) -> str:
+    """Return what to call the model in this file."""
+    file = Path(path)
+    if file == demo_model_path():
+        return "demo"
+    part = split_name(file)
+    return part.stem if part is not None else file.stem
+
+
 # --- inside ---
 
 
@@ -209,7 +218,7 @@ def _unknown(entry: Entry, state: str) -> Worker:
     """Return what the registry alone says."""
     return Worker(
         name=entry.name,
-        model=_model_name(entry.model_path),
+        model=model_name(entry.model_path),
         path=entry.model_path,
         pid=entry.pid,
         backend=entry.backend,
@@ -241,14 +250,6 @@ def _known(entry: Entry, status: protocol.Status) -> Worker:
         num_cells=engine.num_cells,
         figures_age_s=status.engine_age_s,
     )
-
-
-def _model_name(path: str) -> str:
-    file = Path(path)
-    if file == demo_model_path():
-        return "demo"
-    part = split_name(file)
-    return part.stem if part is not None else file.stem
 
 
 def _same_file(text: str, path: str) -> bool:

@@ -1,9 +1,10 @@
 """`Dashboard`: the models on the left, the work in the middle, one status line below.
 
 Promises: it composes the widgets and runs no model itself; the last conversation and the last model
-come back after a reload; demo mode and what happened to the store are said on top of the page. What
-cannot be kept (a store that does not open) is said, and the rest works. Leaves to others: the parts
-(`widgets`), the page around it (`app`).
+come back after a reload; a part that the page can do without at first is made when its tab is first
+opened, and what requests take is recorded from soon after the page is there; demo mode and what
+happened to the store are said on top of the page. What cannot be kept (a store that does not open)
+is said, and the rest works. Leaves to others: the parts (`widgets`), the page around it (`app`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from gguf_widgets.widgets.model_uploader import ModelUploader
 __all__ = ["Dashboard"]
 
 _STATIC = Path(__file__).parent / "static"
-_TABS = ("chat", "table")
+_TABS = ("chat", "table", "speed", "compare")
 
 
 class Dashboard(anywidget.AnyWidget):
@@ -64,6 +65,11 @@ class Dashboard(anywidget.AnyWidget):
     table : BatchTable
         Its runs are carried out by processes of their own, so that they go on without the page; one
         that is under way is shown again.
+    speed : LiveCharts or None
+        Made when its tab is opened. What it shows is recorded from the page's beginning on.
+    compare : ComparisonView or None
+        Made when its tab is opened. Comparisons over many prompts are carried out by processes of
+        their own; one that is under way is shown again.
     model : Model or None
         The model that is loaded.
 
@@ -83,6 +89,8 @@ class Dashboard(anywidget.AnyWidget):
     uploader = anywidget.WidgetTrait().tag(sync=True)
     chat = anywidget.WidgetTrait().tag(sync=True)
     table = anywidget.WidgetTrait().tag(sync=True)
+    speed = anywidget.WidgetTrait().tag(sync=True)
+    compare = anywidget.WidgetTrait().tag(sync=True)
 
     def __init__(
         self,
@@ -151,6 +159,10 @@ class Dashboard(anywidget.AnyWidget):
             self.uploader.close()
             self.chat.close()
             self.table.close()
+            if self.speed is not None:
+                self.speed.close()
+            if self.compare is not None:
+                self.compare.close()
         super().close()
 
     # -- what happens -----------------------------------------------------------------------------
@@ -178,15 +190,24 @@ class Dashboard(anywidget.AnyWidget):
         under_way = (RunStatus.RUNNING, RunStatus.PAUSED)
         return next((run.id for run in recent if run.status in under_way), None)
 
-    def _on_model(self, _change: object = None) -> None:
+    def _on_model(self, change: object = None) -> None:
         """Pass on that the picker has another model, or loads one."""
+        if change is not None:
+            self._actor.post({"kind": "record"})
         loading, model = self.picker.loading, self.picker.model
         blocked = "The model is loading" if loading and model is None else ""
         for part in (self.chat, self.table):
             part.show_in_frame(blocked=blocked)
             if part.model is not model:
                 part.model = model
+        self._show_in_compare()
         self._actor.post({"kind": "snapshot"})
+
+    def _show_in_compare(self) -> None:
+        """Tell the Compare tab, if it has been opened, which model is loaded."""
+        if self.compare is not None:
+            model = self.picker.model
+            self.compare.show_in_frame(model=model.name if model is not None else "")
 
     def _on_chat(self, event: ChatEvent) -> None:
         if event.kind in (EventKind.ADDED, EventKind.RESET, EventKind.UPDATED):
@@ -202,6 +223,9 @@ class Dashboard(anywidget.AnyWidget):
         kind = item.get("kind") if isinstance(item, dict) else None
         if kind == "ping":
             self.send({"kind": "pong", "mid": item.get("mid"), "status": self._status()})
+            self._begin_recording()
+        elif kind == "record":
+            self._begin_recording()
         elif kind == "snapshot":
             self.send({"kind": "state", "state": self._state()})
         elif kind == "chat" and self.chat.chat.conversation_id != self._remembered:
@@ -214,6 +238,30 @@ class Dashboard(anywidget.AnyWidget):
             self._store.dismiss_notices()
         elif kind == "tab" and item.get("name") in _TABS:
             self._preferences.set(OPEN_TAB, item["name"])
+            self._make(item["name"])
+
+    def _begin_recording(self) -> None:
+        """Have requests recorded from now on: the page is there, and has not waited for this."""
+        # Imported here, and what is made below, too: neither keeps a page waiting at its start.
+        from gguf_widgets.core.monitor.monitor import PerformanceMonitor
+
+        PerformanceMonitor.shared()
+
+    def _make(self, name: str) -> None:
+        """Make the part of a tab, if it is one that is made when it is first opened."""
+        if name == "speed" and self.speed is None:
+            from gguf_widgets.widgets.live_charts import LiveCharts
+
+            self.speed = LiveCharts()
+        elif name == "compare" and self.compare is None:
+            from gguf_widgets.widgets.comparison_view import ComparisonView
+
+            self.compare = ComparisonView.resumed(
+                manager=self._manager,
+                store=self._store,
+                own_process=self._store.path is not None,
+            )
+            self._show_in_compare()
 
     # -- to the page ------------------------------------------------------------------------------
 

@@ -103,9 +103,9 @@ class ActsPart(ChatPart):
 
 def _is_unfinished(message: ChatMessage) -> bool:
     """Whether there is more to be expected of this answer than there is."""
-    if message.tool_calls:
-        return False
-    ended_early = message.status in (MessageStatus.ABORTED, MessageStatus.INTERRUPTED)
+    if message.tool_calls or not message.content:
+        return False  # there is nothing to go on from
+    ended_early = message.status is not MessageStatus.COMPLETE
     return ended_early or message.edited or message.finish_reason == "length"
 
 

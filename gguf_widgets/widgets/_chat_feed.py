@@ -237,7 +237,7 @@ class ChatFeed:
         if sent is None:
             return True
         if message.status is MessageStatus.STREAMING and sent.status is message.status:
-            return False
+            return _written_without(message) != _written_without(sent)
         if sent is not message and sent != message:
             return True
         return self._around_changed and (
@@ -274,10 +274,18 @@ class ChatFeed:
             "note": message_note(message, left_out=message.id in self._shot.left_out),
             "error": _error(message),
             "thinkingS": message.thinking_s,
-            "left": _left_words(message),
+            "left": _left_words(message, self._before(message) if not user else None),
             "summary": message.summary or "",
             **more,
         }
+
+    def _before(self, message: ChatMessage) -> ChatMessage | None:
+        """Return the answer before one that was written without images."""
+        if not message.num_unseen_images:
+            return None
+        answers = [m for m in self._shot.messages if m.role == "assistant"]
+        at = next((n for n, one in enumerate(answers) if one.id == message.id), 0)
+        return answers[at - 1] if at else None
 
     def _blocks(self, message: ChatMessage) -> list[str]:
         style = style_of(message, self._shot.style)
@@ -341,14 +349,26 @@ def _opens_thinking(message: ChatMessage) -> bool:
     return bool((message.record or {}).get("opens_thinking"))
 
 
-def _left_words(message: ChatMessage) -> str:
-    """Return the visible mark of earlier messages that an answer was written without."""
-    num = len(message.left_out)
-    if not num:
-        return ""
-    which = "The oldest message was" if num == 1 else f"The {num} oldest messages were"
-    how = "summed up" if message.summary else "left out"
-    return f"The context was full: {which.lower()} {how} for this answer."
+def _written_without(message: ChatMessage) -> tuple[tuple[str, ...], str | None, int]:
+    """Return what is known as soon as an answer has been prepared, and stands above its text."""
+    return message.left_out, message.summary, message.num_unseen_images
+
+
+def _left_words(message: ChatMessage, before: ChatMessage | None) -> str:
+    """Return the visible mark of what of earlier messages an answer was written without.
+
+    Of images that the model cannot see it is said once: where the answer `before` was not told so.
+    """
+    told = []
+    if num := len(message.left_out):
+        which = "the oldest message was" if num == 1 else f"the {num} oldest messages were"
+        how = "summed up" if message.summary else "left out"
+        told.append(f"The context was full: {which} {how} for this answer.")
+    num = message.num_unseen_images
+    if num and (before is None or before.num_unseen_images != num):
+        which = "the earlier image is" if num == 1 else f"the {num} earlier images are"
+        told.append(f"This model cannot see images: {which} left out from here on.")
+    return " ".join(told)
 
 
 def _working(shot: ChatSnapshot) -> str:

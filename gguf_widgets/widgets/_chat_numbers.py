@@ -32,7 +32,8 @@ def short_numbers(message: ChatMessage) -> str:
     """
     parts = []
     if message.usage is not None:
-        parts.append(_tokens(message.usage.num_completion_tokens))
+        given, new = message.num_given_tokens, message.usage.num_completion_tokens
+        parts.append(_tokens(given + new) + (f", {new:,} of them new" if given else ""))
     if message.timings is not None:
         if message.timings.decode_tok_per_s is not None:
             parts.append(format_rate(message.timings.decode_tok_per_s))
@@ -85,11 +86,17 @@ def _counts(message: ChatMessage) -> list[Line]:
     read = _tokens(usage.num_prompt_tokens)
     if usage.num_cached_tokens:
         read += f", {usage.num_cached_tokens:,} of them from memory"
-    return [
+    given, new = message.num_given_tokens, usage.num_completion_tokens
+    written = f"{_tokens(new)}, after {given:,} of the version before" if given else _tokens(new)
+    lines = [
         _line("Read", read, "num_prompt_tokens and num_cached_tokens: the prompt, and the part of"
               " it that had been computed before"),
-        _line("Written", _tokens(usage.num_completion_tokens), "num_completion_tokens"),
+        _line("Written", written, "num_completion_tokens"),
     ]  # fmt: skip
+    if message.num_unseen_images:
+        value = f"{message.num_unseen_images:,} of earlier messages: this model cannot see images"
+        lines.append(_line("Images left out", value, "images_left_out"))
+    return lines
 
 
 def _times(message: ChatMessage) -> list[Line]:

@@ -305,9 +305,9 @@ FIELDS: Final[tuple[Field, ...]] = (
         expert=True,
     ),
     Field(
-        name="repeatable",
+        name="reproducible",
         group="expert",
-        title="Repeatable to the last digit",
+        title="Reproducible to the last digit",
         about="The same seed gives the same answer on this computer for sure. It is slow: nothing "
         "else runs on this model meanwhile.",
         kind="switch",

@@ -115,6 +115,8 @@ class ToolsPart(ChatPart):
         loop = self.host.chat.tool_loop
         if call.status == "running" and loop.running_id != call.id:
             return "interrupted"
+        if call.status == "waiting" and call.id == loop.asking_id:
+            return "asking"
         if call.status == "waiting" and call.id in loop.allowed_ids:
             return "queued"
         if call.status == "waiting" and (loop.tools is None or loop.tools.get(call.name) is None):
@@ -160,7 +162,8 @@ def _words(call: ToolCall, state: str, *, is_last: bool) -> str:
         "waiting": "Waits for you",
         "interrupted": "Was interrupted",
         "missing": "Its function is not here",
-        "queued": "Allowed, waits for its turn",
+        "queued": "Waits for its turn",
+        "asking": "Waits for your program's word",
         "running": "Runs",
         "done": f"Done{time}",
         "failed": f"Failed{time}",

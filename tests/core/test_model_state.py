@@ -69,7 +69,7 @@ def test_what_was_saved_yesterday_is_there_today(
     path = folder / "rules.prefix"
     conversation = [RULES, QUESTION]
     with ModelManager(keep_alive=0) as manager, manager.load(source, n_ctx=2048) as model:
-        before = model.chat(conversation, temperature=0, max_tokens=8, repeatable=True)
+        before = model.chat(conversation, temperature=0, max_tokens=8, reproducible=True)
         saved = model.save_prefix([RULES], path)
         assert 0 < saved.num_tokens < before.usage.num_prompt_tokens
         assert saved.size_bytes == path.stat().st_size
@@ -132,7 +132,7 @@ def test_a_file_that_is_of_no_use_here_is_refused_in_words(
         identity = msgspec.structs.replace(header.identity, **change)
         start = pack(msgspec.structs.replace(header, identity=identity), key)
         (folder / name).write_bytes(start + good[-header.state_bytes :])
-    model.chat("Hello", repeatable=True, max_tokens=1)  # empties the cache
+    model.chat("Hello", reproducible=True, max_tokens=1)  # empties the cache
     before = model.stats().engine
     for name, problem in {
         "trained otherwise": "other_model",

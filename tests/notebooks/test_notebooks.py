@@ -148,6 +148,52 @@ def test_a_model_is_looked_into_and_what_the_words_promise_is_shown(
     assert "application/vnd.jupyter.widget-view+json" in mime_types(cells["box"])
 
 
+def test_sizes_of_a_model_are_compared_and_what_the_words_promise_is_shown(
+    person: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = run(REPOSITORY / "notebooks" / "04_compare_models.ipynb", person, monkeypatch)
+    assert '"demo-Q2_K" is ready' in text_of(cells["convert"])
+    table = "".join(str(output.get("data", {})) for output in cells["compare"].outputs)
+    for side in ("demo", "demo-Q4_0", "demo-Q2_K"):
+        assert f"<td>{side}</td>" in table
+    assert "150 of 150" in table
+    assert re.search(r"is better than|Not enough data to tell|No difference", table)
+    assert re.search(r"over 150 prompts|of the 150 prompts", text_of(cells["difference"]))
+    summary = text_of(cells["summary"])
+    for column in ("json", "tok_per_s", "memory_bytes"):
+        assert column in summary
+    for picture in ("quality", "differences"):
+        (shown,) = cells[picture].outputs
+        assert "application/vnd.plotly.v1+json" in shown.data
+    assert len(cells["quality"].outputs[0].data["application/vnd.plotly.v1+json"]["data"]) == 3
+    assert "part at token" in text_of(cells["divergence"])
+    assert "Not enough data to tell" in text_of(cells["vote"])
+    early = text_of(cells["sides"])
+    assert "because it was clear: “question” is ahead" in early
+    assert "“question” is better than “only the review”" in early
+    assert "Three sizes of the demo model" in text_of(cells["kept"])
+    assert "comparison_again.ipynb" in text_of(cells["export"])
+
+
+def test_an_experiment_is_repeated_to_the_last_token_and_a_change_is_found(
+    person: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = run(REPOSITORY / "notebooks" / "05_reproducible_experiment.ipynb", person, monkeypatch)
+    assert cells["parameters"].metadata.tags == ["parameters"]
+    recorded = text_of(cells["record"])
+    assert "1 answer, 1 batch run (60 rows) with demo." in recorded
+    assert "Strict: each answer was computed by itself." in recorded
+    assert "All 61 answers are the same, to the last token." in text_of(cells["replay"])
+    for number in (1, 32):
+        assert f"{number:2} side by side: 61 the same, 0 not" in text_of(cells["batches"])
+    changed = text_of(cells["changed"])
+    assert "temperature was 0.8 and is 2.0 now." in changed
+    assert re.search(r"\d+ of 61 answers differ", changed)
+    assert "changed after it was saved: item 1 (answer, sampling)" in text_of(cells["altered"])
+    assert re.search(r"each by itself \d+ rows/s", text_of(cells["cost"]))
+    assert "None of it is strict" in text_of(cells["without"])
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_is_stored_clean(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
@@ -165,4 +211,6 @@ def test_every_notebook_is_run_by_a_test() -> None:
         "01_first_chat.ipynb",
         "02_batch_to_dataframe.ipynb",
         "03_look_inside_a_model.ipynb",
+        "05_reproducible_experiment.ipynb",
+        "04_compare_models.ipynb",
     }

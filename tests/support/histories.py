@@ -189,7 +189,7 @@ def play(seed: int, *, memory: str, fault_rate: float, large: bool) -> Engine:
                 client=rng.choice("abc"),
                 batch=rng.random() < 0.4,
                 max_tokens=limit,
-                repeatable=rng.random() < 0.1,
+                reproducible=rng.random() < 0.1,
             )
             asked[name] = (prompt, limit)
             open_names.add(name)

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from support.axe import serious_faults
 from support.browser import Chat, Watched
+from support.focus_rings import rings_not_seen
 from support.lab_page import cell, run_cell
 from support.screen_check import faults_of
 from support.servers import Home, Server, lab, voila
@@ -160,6 +161,32 @@ def test_nothing_serious_is_found_by_axe_and_nothing_sticks_out(
     expect(page.locator(".gw-side-panel:visible")).to_have_count(0)
     expect(button(page, "Settings")).to_be_focused()
     found["400 px"] = serious_faults(page, ".gw-chat") + faults_of(page, ".gw-chat")
+    assert {name: faults for name, faults in found.items() if faults} == {}
+
+
+def test_whoever_uses_the_keyboard_sees_where_the_focus_is(
+    site: Server, open_page: OpenPage
+) -> None:
+    watched = open_page(site.url)
+    page, chat = watched.page, Chat(watched)
+    chat.wait_until_shown()
+    found = {"empty": rings_not_seen(page, ".gw-chat")}
+    answer = ask(chat, STORY.format("Emma"))
+    part(answer, "inside-look").click()
+    part(answer, "inside-list").locator(".gw-tok").first.click()
+    expect(part(answer, "inside-panel")).to_be_visible()
+    found["inside"] = rings_not_seen(page, ".gw-chat")
+    for hook, shown in (
+        ("library-button", "library-row"),
+        ("chat-settings", "settings-preset"),
+        ("chat-prompts-open", "chat-prompt"),
+    ):
+        watched.gw(hook).click()
+        expect(watched.gw(shown).first).to_be_visible()
+        found[hook] = rings_not_seen(page, ".gw-chat")
+    page.set_viewport_size({"width": 400, "height": 800})
+    expect(page.locator(".gw-side-panel:visible")).to_have_count(1)
+    found["400 px"] = rings_not_seen(page, ".gw-chat")
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 

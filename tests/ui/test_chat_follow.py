@@ -137,3 +137,90 @@ def test_the_word_why_a_message_was_held_goes_with_its_reason(
     watched.page.get_by_label("Remove sound.bin").click()
     expect(word).to_have_text("")
     expect(chat.input).to_have_value("What is it?")
+
+
+def test_what_was_typed_into_an_edit_is_there_again_with_its_message(watched: Watched) -> None:
+    page, chat = watched.page, Chat(watched)
+    answer = chat.answers().last
+    number = answer.get_attribute("data-id")
+    part(answer, "chat-edit").click()
+    part(answer, "chat-edit-field").fill("Words of mine")
+
+    def field() -> Locator:
+        return page.locator(f'[data-id="{number}"] [data-gw="chat-edit-field"]')
+
+    # Another conversation, and back.
+    watched.gw("chat-clear").click()
+    expect(chat.answers()).to_have_count(0)
+    watched.gw("chat-undo").click()
+    expect(field()).to_have_value("Words of mine")
+    expect(chat.input).to_be_focused()  # it takes nobody's place
+    # The page loaded anew: here with a new Python, which opens the conversation again.
+    page.reload(wait_until="commit")
+    chat.wait_until_shown()
+    watched.gw("library-button").click()
+    watched.gw("library-row").first.locator('[data-gw="library-open"]').click()
+    expect(field()).to_have_value("Words of mine")
+    # Sent or cancelled, it is over.
+    field().press("Escape")
+    watched.gw("chat-clear").click()
+    expect(chat.answers()).to_have_count(0)
+    watched.gw("chat-undo").click()
+    expect(chat.answers()).to_have_count(4)
+    expect(field()).to_be_hidden()
+    watched.assert_clean()
+
+
+def test_in_a_low_chat_nothing_lies_over_the_messages_and_what_opens_is_seen_from_its_beginning(
+    watched: Watched,
+) -> None:
+    page, chat = watched.page, Chat(watched)
+    page.set_viewport_size({"width": 400, "height": 400})
+    page.locator(".gw-chat").evaluate("(e) => e.style.setProperty('--gw-chat-height', '380px')")
+    answer = chat.answers().last
+    part(answer, "inside-look").click()
+    expect(part(answer, "inside-list").locator(".gw-tok").first).to_be_in_viewport()
+    page.evaluate("() => new Promise((done) => setTimeout(done, 200))")  # nothing moves it away
+    expect(part(answer, "inside-list").locator(".gw-tok").first).to_be_in_viewport()
+
+    page.locator(".gw-scroll").evaluate("(s) => { s.scrollTop = 0; }")
+    expect(watched.gw("chat-latest")).to_be_visible()
+    covered = page.evaluate(
+        """() => {
+          const box = document.querySelector(".gw-scroll").getBoundingClientRect();
+          const found = [];
+          for (let x = box.left + 4; x < box.right; x += 8) for (let y = box.top + 4; y < box.bottom; y += 8) {
+            const seen = document.elementFromPoint(x, y);
+            if (!seen.closest(".gw-scroll")) found.push([x, y, seen.className]);
+          }
+          return found;
+        }"""  # noqa: E501
+    )
+    assert covered == []
+    # In a high one it floats, but not over, or under, what is said of a token.
+    page.set_viewport_size({"width": 800, "height": 800})
+    page.locator(".gw-chat").evaluate("(e) => e.style.setProperty('--gw-chat-height', '620px')")
+    expect(page.locator(".gw-jump")).to_be_visible()
+    expect(watched.gw("chat-latest")).to_be_hidden()
+    part(answer, "inside-list").locator(".gw-tok").first.click()
+    expect(part(answer, "inside-panel")).to_be_visible()
+    page.locator(".gw-scroll").evaluate("(s) => { s.scrollTop = 0; }")
+    expect(watched.gw("chat-latest")).to_be_visible()
+    expect(page.locator(".gw-jump")).to_be_hidden()
+    watched.gw("chat-latest").press("Enter")
+    expect(watched.gw("chat-latest")).to_be_hidden()
+    assert left_below(watched) < 2
+
+
+def test_what_is_wrong_with_a_schema_is_seen_where_it_is_typed(
+    site: Server, open_page: OpenPage
+) -> None:
+    watched = open_page(site.url)
+    Chat(watched).wait_until_shown()
+    page = watched.page
+    page.locator(".gw-chat").evaluate("(e) => e.style.setProperty('--gw-chat-height', '480px')")
+    watched.gw("chat-settings").click()
+    watched.gw("settings-form-schema").check()
+    expect(watched.gw("settings-form-text")).to_be_in_viewport(ratio=1)
+    watched.gw("settings-form-text").fill('{"type": "objekt"}')
+    expect(watched.gw("settings-form-fault")).to_be_in_viewport(ratio=1)

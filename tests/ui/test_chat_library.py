@@ -202,7 +202,7 @@ def test_many_conversations_with_the_keyboard(
     broken = tmp_path / "broken.json"
     broken.write_text("no JSON at all", encoding="utf-8")
     watched.gw("library-file").set_input_files(broken)
-    expect(watched.gw("library-fault")).to_contain_text("This is no JSON")
+    expect(watched.gw("library-fault")).to_contain_text("it is no JSON")
 
     # The deleted ones, and back.
     library.row("Talk number 2").locator('[data-gw="library-open"]').focus()

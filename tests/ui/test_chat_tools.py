@@ -1,4 +1,4 @@
-"""Tools in a chat that Voila serves: allowing, declining, for good, errors, a reload. About 20 s.
+"""Tools in a chat: allowed, declined, for good, errors, a reload; by keyboard in JupyterLab. 30 s.
 
 Their model is one that writes what this test says (`support.tool_fakes`), in the kernel itself.
 """
@@ -13,8 +13,9 @@ import pytest
 from playwright.sync_api import Locator, expect
 from support.axe import serious_faults
 from support.browser import Chat, Watched
+from support.lab_page import run_cell
 from support.screen_check import faults_of
-from support.servers import Home, Server, voila
+from support.servers import Home, Server, lab, voila
 
 OpenPage = Callable[..., Watched]
 
@@ -203,3 +204,45 @@ def test_all_that_would_run_can_be_seen_before_it_is_allowed(
     expect(part(cards.last, "tool-state")).to_have_text("Declined")
     expect(chat.answers().last).to_contain_text("The tool says: The user declined this call")
     watched.assert_clean()
+
+
+def test_in_jupyterlab_a_call_is_decided_by_keyboard_and_the_notebook_stays(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
+    home = Home(tmp_path / "person")
+    folder = home.folder / "notebooks"
+    folder.mkdir()
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [nbformat.v4.new_code_cell(source) for source in (BOX.strip(), "1 + 1")]
+    written = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    nbformat.write(written, folder / "tools.ipynb")
+    try:
+        with lab(home, folder) as server:
+            watched = open_page(server.url.split("/lab")[0] + "/lab/tree/tools.ipynb")
+            run_cell(watched, 0)
+            page, chat = watched.page, Chat(watched)
+            chat.wait_until_shown()
+            card = watched.gw("tool-card").last
+            chat.ask("weather Bern")
+            expect(part(card, "tool-state")).to_have_text("Waits for you")
+            watched.gw("tool-go").focus()
+            page.keyboard.press("Enter")
+            expect(part(card, "tool-allow")).to_be_focused()
+            for key in ("d", "d", "x", "a", "b", "m", "ArrowDown"):  # the notebook's own
+                page.keyboard.press(key)
+            expect(page.locator(".jp-NotebookPanel .jp-Cell")).to_have_count(2)
+            page.keyboard.press("Tab")
+            page.keyboard.press("Tab")
+            expect(part(card, "tool-decline")).to_be_focused()
+            page.keyboard.press("Shift+Tab")
+            page.keyboard.press("Shift+Tab")
+            page.keyboard.press("Enter")
+            expect(part(card, "tool-state")).to_contain_text("Done in")
+            expect(chat.answers().last).to_contain_text("The tool says: sun in Bern")
+            expect(card.locator("summary")).to_be_focused()
+            page.keyboard.press("Enter")
+            expect(part(card, "tool-result")).to_contain_text("sun in Bern")
+            expect(page.locator(".jp-NotebookPanel .jp-Cell")).to_have_count(2)
+            watched.assert_clean()
+    finally:
+        home.close()

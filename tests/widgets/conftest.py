@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from support.batch_page import Page
+from support.comparison_page import ComparisonPage
 
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.widgets.batch_table import BatchTable
+from gguf_widgets.widgets.comparison_view import ComparisonView
 from tests.batch.conftest import manager, model, store
 
-__all__ = ["manager", "model", "open_batch", "store"]
+__all__ = ["manager", "model", "open_batch", "open_view", "store"]
 
 
 @pytest.fixture
@@ -33,3 +35,20 @@ def open_batch(
         if widget.run is not None:
             widget.run.stop()
         widget.close()
+
+
+@pytest.fixture
+def open_view(
+    store: Store, manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., ComparisonPage]]:
+    """Open views, each with its page; they end with the test."""
+    views: list[ComparisonView] = []
+
+    def open_one(*arguments: Any, **more: Any) -> ComparisonPage:
+        view = ComparisonView(*arguments, store=store, manager=manager, **more)
+        views.append(view)
+        return ComparisonPage(view, monkeypatch)
+
+    yield open_one
+    for view in views:
+        view.close()

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.chat_fakes import FakeModel, Watcher
 from support.chat_page import Page, shown_by
 
 from gguf_widgets.core.chat.interface import ChatInterface
-from gguf_widgets.core.errors import (
-    InvalidValueError,
-)
+from gguf_widgets.core.errors import InvalidValueError, RequestError
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.model import Model
 from gguf_widgets.widgets import markdown
@@ -103,6 +102,30 @@ def test_messages_nobody_knows_change_nothing(wire: Wire) -> None:
         wire.widget._on_page(wire.widget, content, [])
     wire.ask("ping")
     wire.wait_for("pong")
+
+
+def test_only_an_answer_that_has_words_can_be_continued(chat: ChatInterface, wire: Wire) -> None:
+    chat.model = model = FakeModel()
+    wire.ask("snapshot")
+    broken = RequestError("It broke off.")
+    for words, end, status in (
+        ([], None, "aborted"),
+        (["Once "], None, "aborted"),
+        ([], broken, "failed"),
+        (["Once "], broken, "failed"),
+    ):
+        watcher = Watcher(chat)
+        chat.start("Tell me a story")
+        stream = model.next_stream()
+        stream.say(*words, *([end] if end is not None else []))
+        if words:
+            watcher.wait_for(lambda event: event.text == "Once ")
+        if end is None:
+            chat.stop()
+        watcher.wait_end()
+        ended = chat.messages[-1].id
+        page = wire.wait(lambda page: page.messages.get(ended, {}).get("status") == status)  # noqa: B023
+        assert page.messages[ended]["canContinue"] is bool(words)
 
 
 def test_a_chat_has_its_own_settings(chat: ChatInterface) -> None:

@@ -331,3 +331,26 @@ def test_the_live_line_has_the_numbers_of_the_last_answer() -> None:
     ]
     assert "ttft_s" in state["figures"][1]["title"]
     assert state["context"]["value"] == "12 of 512 tokens of context"
+
+
+def test_images_that_the_model_cannot_see_are_told_once_and_as_soon_as_it_is_known() -> None:
+    script = Script()
+    begin(script)
+    script.messages[-1] = msgspec.structs.replace(
+        script.messages[-1], record={"images_left_out": 2}
+    )
+    script.event(EventKind.PROGRESS, message_id="m2")
+    script.settle()
+    page = shown_by(script.sent)
+    words = "This model cannot see images: the 2 earlier images are left out from here on."
+    assert page.messages["m2"]["left"] == words  # before its first word
+    assert page.messages["m2"]["status"] == "streaming"
+    script.end(content="Hm.")
+    script.messages += [
+        message(3, "user", "And?"),
+        message(4, "assistant", "Hm.", record={"images_left_out": 2}),
+    ]
+    script.event(EventKind.RESET)
+    script.settle()
+    page = shown_by(script.sent)
+    assert [page.messages[one]["left"] for one in ("m2", "m4")] == [words, ""]

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from support.chat_fakes import FakeModel, Watcher, token_of
 
+from gguf_widgets.core.chat.export import words
 from gguf_widgets.core.chat.interface import ChatInterface
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.core.manager import ModelManager
@@ -284,3 +285,18 @@ def test_an_answer_does_not_go_on_with_a_control_token(home: object) -> None:
         with pytest.raises(InvalidValueError, match="is a control token"):
             host.ask("branch", message=last(host), index=place, token=end)
     manager.close()
+
+
+def test_an_answer_that_goes_on_from_a_token_is_counted_whole_in_each_place(host: Host) -> None:
+    before = last(host)
+    keep(host, [token("Yes ", 0.5, **{"No ": 0.4}), token("it is")])
+    host.ask("branch", message=before, index=0, token=token_of("No "))
+    host.chat.model.next_stream()
+    host.chat._answer and host.chat._answer.join(60)
+    answer = host.chat.messages[-1]
+    total = host.ask("tokens", message=answer.id)["total"]
+    assert (total, answer.usage.num_completion_tokens) == (3, 2)
+    assert short_numbers(answer).startswith("3 tokens, 2 of them new")
+    written = next(one for one in numbers_of(answer) if one["label"] == "Written")
+    assert written["value"] == "2 tokens, after 1 of the version before"
+    assert words.facts_of(answer)[0] == "3 tokens, 2 of them new"

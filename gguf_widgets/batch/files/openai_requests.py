@@ -21,7 +21,7 @@ import msgspec
 
 from gguf_widgets.core.errors import InvalidValueError, TableFileError
 from gguf_widgets.core.format import plain_text
-from gguf_widgets.core.settings import SamplingSettings
+from gguf_widgets.core.settings import SamplingSettings, current_names
 
 __all__ = ["OpenAiRequest", "parse_request"]
 
@@ -178,7 +178,7 @@ class _Body:
         }
         if "messages" not in self._body:
             raise InvalidValueError("messages are missing.")
-        for name, value in self._body.items():
+        for name, value in current_names(self._body).items():
             if handle := known.get(name):
                 handle(value)
             elif name in _OWN:

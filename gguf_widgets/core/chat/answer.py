@@ -26,8 +26,10 @@ from gguf_widgets.core.chat.thinking import ThinkingTime
 from gguf_widgets.core.chat.types import ChatMessage, MessageStatus, Phase
 from gguf_widgets.core.errors import (
     GgufWidgetsError,
+    ModelUnloadedError,
     RequestCancelledError,
     RequestError,
+    WorkerError,
     from_wire,
     to_wire,
 )
@@ -120,6 +122,7 @@ class Answer:
         self._tokens: list[TokenLogprob] = list(asked.given)
         self._prompt: list[Message] = []
         self._record: dict[str, Any] = {}
+        self._num_unseen = 0
         self._thinking: ThinkingTime | None = None
         # Reentrant: the garbage collector may stop a forgotten stream's answer in the very thread
         # that is adding to it.
@@ -243,7 +246,7 @@ class Answer:
             self._prepare()
             reply = self._take()
         except GgufWidgetsError as known:
-            error = known
+            error = self._as_unloaded(known)
         except BaseException as unknown:  # noqa: BLE001 - it must end in words, whatever it was
             # Not a failure we know: it is shown in the chat like the others, and the log has the
             # traceback for whoever must find the cause.
@@ -253,6 +256,14 @@ class Answer:
                 f"{unknown}"
             )
         self._end(reply, error)
+
+    def _as_unloaded(self, error: GgufWidgetsError) -> GgufWidgetsError:
+        """Return the error in the words of who unloaded the model: its process did not just end."""
+        if not isinstance(error, WorkerError) or getattr(self._asked.model, "loaded", True):
+            return error
+        return ModelUnloadedError(
+            "The model was unloaded while it wrote this answer. What had arrived is kept."
+        )
 
     def _end(self, reply: Reply | None, error: GgufWidgetsError | None) -> None:
         self._reading_over.set()
@@ -275,6 +286,7 @@ class Answer:
     def _prepare(self) -> None:
         """Find out what is sent."""
         prepared = self._asked.prepare(self._summed_up, lambda: self._stopped)
+        self._num_unseen = self._asked.num_unseen(prepared.left_out)
         self._prompt = prepared.messages
         self._record = record_of(
             self._asked.model, self._prompt, self._asked.settings, **self._asked.more
@@ -354,6 +366,8 @@ class Answer:
     def _public_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
         # What begins with "$" is only for `complete_record`.
         kept = {name: value for name, value in record.items() if not name.startswith("$")}
+        if self._num_unseen:
+            kept["images_left_out"] = self._num_unseen
         if self._asked.template_variables:
             kept["template_variables"] = dict(self._asked.template_variables)
         return kept

@@ -45,7 +45,13 @@ class ChatAnswering(ChatState):
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
-        self._saver = Saver(self._conversations, self._notice)
+        self._saver = Saver(
+            self._conversations,
+            self._notice,
+            self._take_notice_back,
+            lambda: self._emit(EventKind.MODEL),
+            self._lock,
+        )
         self._follower: Follower | None = None
         self._ending: set[Answer] = set()  # stopped answers of what is not on screen any more
         self._closed = False
@@ -90,6 +96,7 @@ class ChatAnswering(ChatState):
                     self._conversations.add(*([asked] if asked is not None else []), answer.message)
                 if not goes_on:
                     self._tool_loop.leave_turn()
+                    self._forget_notices()
                 remember()
                 self._conversation_id = answer.message.conversation_id
                 if asked is not None:
@@ -145,7 +152,7 @@ class ChatAnswering(ChatState):
             when_full=self._when_full,
             begin=begin,
             num_alternatives=self._record_tokens,
-            make=self._prompt_for,
+            make=self._prompt_maker(model),
         )
         return Answer(message, asked, self, deltas)
 
@@ -225,6 +232,11 @@ class ChatAnswering(ChatState):
             self._tree = Tree(self._conversations.links(self._conversation_id))
         except StoreError as error:
             _log.warning("The branches of a conversation cannot be read: %s", error)
+
+    def _forget_notices(self) -> None:
+        """Show what was told before no longer, except that an answer is not saved yet."""
+        told = self._saver.told
+        self._notices = [one for one in self._notices if one in told]
 
     # -- an answer's life: called from its threads -------------------------------------------------
 

@@ -7,14 +7,14 @@ chat's settings meanwhile is for the next one. Leaves to others: what is sent of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gguf_widgets.core.chat import context as chat_context
 from gguf_widgets.core.chat.begin import Begin
 from gguf_widgets.core.chat.context import Prepared
 from gguf_widgets.core.chat.model import AnswerStream
-from gguf_widgets.core.chat.prompt import Prompt
+from gguf_widgets.core.chat.prompt import Prompt, num_unseen_images
 from gguf_widgets.core.chat.types import ChatMessage
 from gguf_widgets.core.types import Message, SamplingSettings, TokenLogprob
 
@@ -61,6 +61,18 @@ class Asked(NamedTuple):
     def template_variables(self) -> Mapping[str, Any]:
         """What the template is told besides the messages."""
         return self.begin.template_variables
+
+    def num_unseen(self, left_out: Collection[str]) -> int:
+        """Count the images of earlier messages that this model cannot see.
+
+        Parameters
+        ----------
+        left_out : collection of str
+            Ids of messages that are not sent at all.
+        """
+        if getattr(self.model, "sees_images", True):
+            return 0
+        return num_unseen_images([one for one in self.line if one.id not in left_out])
 
     @property
     def more(self) -> dict[str, Any]:

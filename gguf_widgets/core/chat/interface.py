@@ -54,8 +54,9 @@ class ChatInterface(ChatBranching):
         Who answers; it can be set and changed later.
     system : str, optional
         The system prompt. None takes the one of `model_type`; "" sends none.
-    model_type : str, default "text"
-        The preset that system prompt and sampling settings start from.
+    model_type : str, optional
+        The preset that system prompt and sampling settings start from. Default: "text", or that of
+        the conversation that is gone on with.
     conversation_id : str, optional
         A conversation of the store to go on with. Without it a new one begins with the first
         message.
@@ -88,7 +89,7 @@ class ChatInterface(ChatBranching):
         model: ChatModel | None = None,
         *,
         system: str | None = None,
-        model_type: str = "text",
+        model_type: str | None = None,
         conversation_id: str | None = None,
         store: Store | None = None,
         tools: Any = None,
@@ -96,12 +97,16 @@ class ChatInterface(ChatBranching):
         **sampling: Any,
     ) -> None:
         store = store if store is not None else default_store()
-        super().__init__(model, system, model_type, sampling, store, tools, approve)
+        preset = "text" if model_type is None else model_type
+        super().__init__(model, system, preset, sampling, store, tools, approve)
         if conversation_id is not None:
             self.open(conversation_id)
+            # What is said here counts more than what was kept.
+            if model_type is not None:
+                self.model_type = model_type
             if system is not None:
                 self.system = system
-            if sampling:  # what is said here counts more than what was kept
+            if sampling:
                 self.change_settings(lambda settings: settings.change(**sampling))
 
     # -- which conversation -----------------------------------------------------------------------
@@ -251,6 +256,7 @@ class ChatInterface(ChatBranching):
         self._pinned = False
         self._messages = []
         self._tree = Tree()
+        self._forget_notices()
         return left
 
     # -- files, and the same again ----------------------------------------------------------------

@@ -8,6 +8,9 @@ The rules
 ---------
 - The system prompt comes first, if there is one.
 - Files go before the words that they were sent with: texts as text, images as they are.
+- To a model that cannot see, the images of earlier messages go as a line that says that one was
+  there (`num_unseen_images` counts them). Those of the question to be answered go as they are, and
+  the model refuses them in words: the question may be about them.
 - An answer that is complete, was stopped or was interrupted is sent as far as it had come: it is
   what the person saw the model say. What it thought before is left out, as the templates of
   thinking models do. An empty one is left out.
@@ -27,7 +30,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gguf_widgets.core.chat.attach import as_prompt
-from gguf_widgets.core.chat.types import ChatMessage, MessageStatus
+from gguf_widgets.core.chat.types import Attachment, ChatMessage, MessageStatus
 from gguf_widgets.core.errors import (
     ChatTemplateError,
     ContextOverflowError,
@@ -35,12 +38,12 @@ from gguf_widgets.core.errors import (
     InvalidValueError,
     UnsupportedByModelError,
 )
-from gguf_widgets.core.format import format_bytes
+from gguf_widgets.core.format import format_bytes, plain_text
 from gguf_widgets.core.thinking import strip_thinking
 from gguf_widgets.core.tools import for_model
 from gguf_widgets.core.types import ImagePart, Message, TextPart, ToolRequest
 
-__all__ = ["Prompt", "left_out_of", "prompt_for"]
+__all__ = ["Prompt", "left_out_of", "num_unseen_images", "prompt_for"]
 
 _FAULT_OF_THE_MESSAGE = {ContextOverflowError.__name__, ChatTemplateError.__name__}
 _FAULT_OF_ITS_IMAGES = {ImageError.__name__, UnsupportedByModelError.__name__}
@@ -61,6 +64,8 @@ def prompt_for(
     messages: Sequence[ChatMessage],
     system: str | None,
     files: Callable[[str], bytes] | None = None,
+    *,
+    sees: bool = True,
 ) -> Prompt:
     """Return what the model is sent for a line of messages, oldest first.
 
@@ -71,6 +76,8 @@ def prompt_for(
     files : callable, optional
         Returns the bytes of an image for its SHA-256. Without it images are left out: for whoever
         only looks at the texts.
+    sees : bool, default True
+        Whether the model can see images.
 
     Raises
     ------
@@ -83,15 +90,34 @@ def prompt_for(
     left_out = left_out_of(messages)
     gone = set(left_out)
     files = _bounded(files) if files is not None else None
+    unseen = set() if sees else _unseen(messages)
     for message in messages:
         if message.id in gone or (not message.content and not message.tool_calls):
             continue
-        for part in _sent_of(message, files):
+        for part in _sent_of(message, files, unseen=message.id in unseen):
             if sent and sent[-1]["role"] == part["role"] and not _stands_alone(sent[-1], part):
                 sent[-1] = _joined(sent[-1], part)
             else:
                 sent.append(part)
     return Prompt(sent, left_out)
+
+
+def num_unseen_images(messages: Sequence[ChatMessage]) -> int:
+    """Count the images of a line of messages that a model that cannot see is sent as a word."""
+    gone = {*left_out_of(messages)}
+    unseen = _unseen(messages) - gone
+    return sum(len(_images_of(message)) for message in messages if message.id in unseen)
+
+
+def _unseen(messages: Sequence[ChatMessage]) -> set[str]:
+    """Return the ids of the messages whose images are not of the question to be answered."""
+    with_images = {message.id for message in messages if _has_images(message)}
+    for message in reversed(messages):
+        if message.role == "user":
+            return with_images - {message.id}
+        if not message.tool_calls:
+            break  # it has its answer: no question is open
+    return with_images
 
 
 def left_out_of(messages: Sequence[ChatMessage]) -> list[str]:
@@ -125,6 +151,10 @@ def _spoiled(message: ChatMessage, answer: ChatMessage | None) -> bool:
 
 def _has_images(message: ChatMessage) -> bool:
     return any(attachment.kind == _IMAGE for attachment in message.attachments)
+
+
+def _images_of(message: ChatMessage) -> list[Attachment]:
+    return [attachment for attachment in message.attachments if attachment.kind == _IMAGE]
 
 
 def _is_empty(message: ChatMessage) -> bool:
@@ -162,11 +192,17 @@ def _without_thinking(text: str, opened: bool) -> str:
     return strip_thinking(text, opened=opened)
 
 
-def _sent_of(message: ChatMessage, files: Callable[[str], bytes] | None) -> list[Message]:
+def _sent_of(
+    message: ChatMessage, files: Callable[[str], bytes] | None, *, unseen: bool = False
+) -> list[Message]:
     """Return what a message becomes: itself, and the results of its calls."""
     sent = Message(role=message.role, content=_text_of(message))
-    images = [one for one in message.attachments if one.kind == _IMAGE]
-    if images and files is not None:
+    images = _images_of(message)
+    if images and unseen:
+        words = [f"[An image, “{plain_text(one.name, 80)}”, that cannot be shown here]"
+                 for one in images]  # fmt: skip
+        sent["content"] = "\n".join([*words, sent["content"]])
+    elif images and files is not None:
         sent["parts"] = [
             *(ImagePart(data=files(image.sha256)) for image in images),
             TextPart(text=sent["content"]),

@@ -117,12 +117,12 @@ def _asked(
     answer: ChatMessage, line: Sequence[ChatMessage], files: Callable[[str], bytes]
 ) -> Asked:
     kept = [one for one in line if one.id not in answer.left_out]
-    sent = prompt_for(kept, answer.system, files).messages
+    record = answer.record or {}
+    sent = prompt_for(kept, answer.system, files, sees=not answer.num_unseen_images).messages
     inner = [("attachment", as_prompt(one.attachments)) for one in kept if one.attachments]
     if answer.summary:
         sent = in_place_of(sent, answer.summary)
         inner.append(("summary", in_place_of([], answer.summary)[0]["content"]))
-    record = answer.record or {}
     more: dict[str, Any] = {}
     if begin := record.get("begin_tokens") or answer.begin:
         more["begin_with"] = begin

@@ -3,8 +3,9 @@
 Promises: `record_of` costs about a millisecond when an answer begins, and `complete_record` some
 milliseconds when it has ended: no file is read whole, and what is known of a file is kept while the
 file stays the same. Neither ever raises: what could not be found out is None, and nothing is
-claimed of it later. A record is plain JSON. Leaves to others: the text itself, its settings, system
-prompt and seed (they are the message's own), and comparing (`repeat`).
+claimed of it later. A record is plain JSON. Leaves to others: what is in other records too (the
+program, the model: `core.record`), the text itself, its settings, system prompt and seed (they are
+the message's own), and comparing (`repeat`).
 
 The keys
 --------
@@ -25,7 +26,7 @@ The keys
 ``begin_tokens``
     The tokens that the answer was told to begin with, where it was tokens.
 ``load``
-    The effective settings of loading that change numbers: `NUMBERS`.
+    The effective settings of loading that change numbers: `record.model_file.NUMBERS`.
 ``lora``, ``mmproj``
     A digest of each adapter with its scale, and of the image companion.
 ``processor``, ``system``
@@ -37,48 +38,27 @@ The keys
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.metadata
-import importlib.util
-import json
-import logging
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
-from gguf_widgets.core.doctor_cpu import cpu_name
+from gguf_widgets.core.record.model_file import (
+    about_companions,
+    about_model,
+    model_digest,
+    template_digest,
+)
+from gguf_widgets.core.record.program import about_program
+from gguf_widgets.core.record.tried import digest_of, tried
 from gguf_widgets.core.settings import SamplingSettings
-from gguf_widgets.core.state_identity import ModelFiles
 from gguf_widgets.core.types import EngineStats, ImagePart, Reply
 
-__all__ = ["NUMBERS", "complete_record", "digest_of_tokens", "record_of"]
+__all__ = ["complete_record", "digest_of_tokens", "record_of"]
 
 FORMAT: Final = 1
 
-NUMBERS: Final = (
-    "n_ctx",
-    "n_batch",
-    "n_ubatch",
-    "n_seq_max",
-    "n_threads",
-    "n_gpu_layers",
-    "type_k",
-    "type_v",
-    "flash_attn",
-    "kv_unified",
-    "n_draft",
-)
-"""The settings of loading that a record holds."""
-
 _PASSING: Final = "$tokens_before"  # what `complete_record` takes out again
 _ALONE: Final = -1  # nothing runs beside such a request
-
-_log = logging.getLogger(__name__)
 
 
 def record_of(
@@ -105,16 +85,16 @@ def record_of(
         What the template gets besides.
     """
     record: dict[str, Any] = {"format": FORMAT}
-    record |= _tried(_about_program) or {}
-    record |= _tried(_about_model, model) or {}
-    record["template"] = _tried(_template_digest, model)
-    record["opens_thinking"] = _tried(_opens_thinking, model)
+    record |= tried(about_program) or {}
+    record |= tried(about_model, model) or {}
+    record["template"] = tried(template_digest, model)
+    record["opens_thinking"] = tried(_opens_thinking, model)
     asked = [list(prompt_messages), list(tools or ()), dict(template_variables or {})]
-    record["conversation"] = _tried(_digest_of, asked)
-    record["num_images"] = _tried(_num_images, prompt_messages)
+    record["conversation"] = tried(digest_of, asked)
+    record["num_images"] = tried(_num_images, prompt_messages)
     if begin_with is not None and not isinstance(begin_with, str):
         record["begin_tokens"] = [int(token) for token in begin_with]
-    record[_PASSING] = _ALONE if settings.repeatable else _tried(_tokens_so_far, model)
+    record[_PASSING] = _ALONE if settings.reproducible else tried(_tokens_so_far, model)
     return record
 
 
@@ -144,9 +124,9 @@ def complete_record(
     """
     full = dict(record)
     before = full.pop(_PASSING, None)
-    full["num_tokens_beside"] = _tried(_beside, model, before, reply)
-    full["model"] = _tried(_model_digest, model)
-    full |= _tried(_about_companions, model) or {}
+    full["num_tokens_beside"] = tried(_beside, model, before, reply)
+    full["model"] = tried(model_digest, model)
+    full |= tried(about_companions, model) or {}
     more: dict[str, Any] = {}
     if begin_with is not None:
         more["begin_with"] = begin_with if isinstance(begin_with, str) else list(begin_with)
@@ -154,7 +134,7 @@ def complete_record(
         more["tools"] = list(tools)
     if template_variables:
         more["template_variables"] = dict(template_variables)
-    tokens = _tried(_prompt_tokens, model, prompt_messages, more)
+    tokens = tried(_prompt_tokens, model, prompt_messages, more)
     full["prompt"] = digest_of_tokens(tokens) if tokens is not None else None
     full["num_prompt_tokens"] = len(tokens) if tokens is not None else None
     return full
@@ -177,58 +157,6 @@ def digest_of_tokens(tokens: Sequence[Any]) -> str:
 # -- what is found out ---------------------------------------------------------------------------
 
 
-def _tried(find: Any, *arguments: Any) -> Any:
-    """Return what `find` finds, or None: an answer never fails because of its record."""
-    try:
-        return find(*arguments)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the answer counts more
-        _log.info("A part of an answer's record is missing: %s: %s", type(error).__name__, error)
-        return None
-
-
-@functools.cache
-def _about_program() -> dict[str, Any]:
-    import gguf_widgets
-
-    engine, files = _engine()
-    return {
-        "package": gguf_widgets.__version__,
-        "engine": engine,
-        "engine_files": files,
-        "processor": cpu_name(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _engine() -> tuple[str | None, str | None]:
-    """Return the version of llama-cpp-python and a digest of its libraries, without loading it."""
-    try:
-        version = importlib.metadata.version("llama-cpp-python")
-        spec = importlib.util.find_spec("llama_cpp")
-    except (importlib.metadata.PackageNotFoundError, ImportError, ValueError):
-        return None, None
-    folder = Path(spec.origin).parent / "lib" if spec and spec.origin else None
-    if folder is None or not folder.is_dir():
-        return version, None
-    files = sorted((one.name, one.stat().st_size) for one in folder.iterdir() if one.is_file())
-    return version, _digest_of(files)
-
-
-def _about_model(model: Any) -> dict[str, Any]:
-    info, settings = model.info, model.settings
-    return {
-        "backend": info.backend,
-        "name": model.name,
-        "size_bytes": info.size_bytes,
-        "load": {name: getattr(settings, name) for name in NUMBERS},
-    }
-
-
-def _template_digest(model: Any) -> str:
-    source = model.settings.chat_template or model.info.chat_template or ""
-    return hashlib.blake2b(source.encode("utf-8", "replace"), digest_size=16).hexdigest()
-
-
 def _num_images(messages: Sequence[Any]) -> int:
     parts = [part for message in messages for part in message.get("parts", ())]
     return sum(isinstance(part, ImagePart) for part in parts)
@@ -236,33 +164,6 @@ def _num_images(messages: Sequence[Any]) -> int:
 
 def _opens_thinking(model: Any) -> bool:
     return bool(model.template_facts.opens_thinking)
-
-
-def _model_digest(model: Any) -> str | None:
-    if model.info.backend == "scripted":
-        return None
-    return _file_digest(model.info.path)
-
-
-def _about_companions(model: Any) -> dict[str, Any]:
-    settings = model.settings
-    return {
-        "lora": [
-            {"name": Path(path).name, "scale": scale, "digest": _file_digest(path)}
-            for path, scale in settings.lora
-        ],
-        "mmproj": _file_digest(settings.mmproj) if settings.mmproj else None,
-    }
-
-
-def _file_digest(path: str) -> str | None:
-    status = os.stat(path)  # noqa: PTH116 - the path may be any text of the system's
-    return _digest_of_file(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _digest_of_file(path: str, *_status: int) -> str | None:
-    return ModelFiles(path, "").digest()
 
 
 def _prompt_tokens(model: Any, messages: Sequence[Any], more: Mapping[str, Any]) -> Any:
@@ -286,14 +187,3 @@ def _beside(model: Any, before: int | None, reply: Reply | None) -> int | None:
 
 def _total(engine: EngineStats) -> int:
     return engine.total_prompt_tokens + engine.total_completion_tokens
-
-
-def _digest_of(plain: Any) -> str:
-    encoded = json.dumps(msgspec.to_builtins(plain), sort_keys=True, default=_as_plain)
-    return hashlib.blake2b(encoded.encode(), digest_size=16).hexdigest()
-
-
-def _as_plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return hashlib.blake2b(value, digest_size=16).hexdigest()
-    raise TypeError(f"{type(value).__name__} is no plain data")

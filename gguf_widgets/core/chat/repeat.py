@@ -26,6 +26,8 @@ from gguf_widgets.core.chat.tokens import (
 )
 from gguf_widgets.core.chat.types import ChatEvent, ChatMessage, MessageStatus
 from gguf_widgets.core.errors import InvalidValueError, RequestError
+from gguf_widgets.core.record.differences import DIGITS
+from gguf_widgets.core.record.places import excerpt, first_place
 from gguf_widgets.core.store.conversations import Conversations
 from gguf_widgets.core.types import TokenLogprob
 
@@ -35,21 +37,16 @@ if TYPE_CHECKING:
 __all__ = ["Repeat", "compare", "repeat", "start_repeat"]
 
 _LOOK_EVERY_S: Final = 0.5
-_EXCERPT: Final = 24  # characters
 _PASSING: Final = ("num_cached_tokens", "num_tokens_beside")
 
 _NO_RECORD: Final = (
     "What the first answer was written with was not recorded in full, so it cannot be said what is"
     " different now."
 )
-_DIGITS: Final = (
-    "This changes the last digits of the probabilities only; where two tokens are almost equally"
-    " likely, that is enough for another one."
-)
 _NOTHING: Final = (
     "Nothing that is recorded differs. What is computed in other groups differs in the last digits"
     " all the same: beside other requests, or with another part of the prompt still in memory. With"
-    " the setting repeatable=True each answer is computed by itself."
+    " the setting reproducible=True each answer is computed by itself."
 )
 
 
@@ -214,14 +211,12 @@ def _repeatable(chat: ChatInterface, message_id: str | None) -> ChatMessage:
 def _compared(original: ChatMessage, message: ChatMessage) -> tuple[bool, int | None]:
     """Return whether the texts are the same, and the index of the first character that differs."""
     a, b = original.content, message.content
-    length = next(
-        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-    )
+    length = first_place(a, b)
+    if length is None:
+        return True, None
     ended_first = original if len(a) < len(b) else message
     is_part = length == min(len(a), len(b)) and ended_first.status is not MessageStatus.COMPLETE
-    if a == b or is_part:
-        return True, None
-    return False, length
+    return (True, None) if is_part else (False, length)
 
 
 def _headline(
@@ -262,7 +257,7 @@ def _place(
         after = _token_at(now, token, message.content, chat.token_start(message.id))
         where = f"It differs from token {token + 1:,} on: {before} then, {after} now."
         return f"{where}{_close_call(then, now, token)}"
-    before, after = _excerpt(original.content, character), _excerpt(message.content, character)
+    before, after = excerpt(original.content, character), excerpt(message.content, character)
     return f"It differs from character {character + 1:,} on: {before} then, {after} now."
 
 
@@ -284,13 +279,6 @@ def _close_call(then: list[TokenLogprob], now: list[TokenLogprob], index: int) -
     return f" The first time the token of now had {as_percent(probability_of(other))}."
 
 
-def _excerpt(text: str, start: int) -> str:
-    if start >= len(text):
-        return "the end"
-    cut = text[start : start + _EXCERPT]
-    return f"“{visible(cut)}{'…' if len(text) > start + _EXCERPT else ''}”"
-
-
 def _reasons(
     original: ChatMessage, message: ChatMessage, found: tuple[Difference, ...], *, same: bool
 ) -> str:
@@ -304,4 +292,4 @@ def _reasons(
         return f"{said} {_NO_RECORD}".strip()
     if not found:
         return _NOTHING
-    return f"{said} {_DIGITS}" if all(one.only_digits for one in found) else said
+    return f"{said} {DIGITS}" if all(one.only_digits for one in found) else said

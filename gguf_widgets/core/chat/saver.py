@@ -2,22 +2,26 @@
 
 Promises: what has arrived is written every `EVERY_S` seconds, so that a crash costs no more than
 that, and its tokens, which are far bigger, every `TOKENS_EVERY_S`; a store that cannot be written
-neither breaks nor holds up the answer: it is reported once, tried again later, and the last form is
-kept here until it could be written. Leaves to others: the answer (`answer`), what the person
-is shown (`interface`).
+neither breaks nor holds up the answer: it is reported once, and the last form is kept here and
+tried again, by itself and with whatever the person does, until it could be written; then the report
+is taken back. Leaves to others: the answer (`answer`), what the person is shown (`interface`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from gguf_widgets.core.chat.answer import Answer
 from gguf_widgets.core.chat.types import ChatMessage
 from gguf_widgets.core.errors import StoreError
 from gguf_widgets.core.store.conversations import Conversations
+from gguf_widgets.core.store.store import BUSY_S
 
 __all__ = ["EVERY_S", "TOKENS_EVERY_S", "Saver"]
 
@@ -33,6 +37,11 @@ _TOKENS_SHARE = 20
 _LOCK_WAIT_S = 0.1
 _AFTER_FAILURE_S = 5.0
 
+# What could not be written is tried again by itself after so long, and then as often as the last
+# one says; for an hour, after which only what the person does tries it again.
+_AGAIN_AFTER_S: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
+_AGAIN_FOR_S: Final = 3600.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -44,15 +53,32 @@ class Saver:
     conversations : Conversations
     report : callable
         Told in words when an answer cannot be kept; once an answer.
+    take_back : callable
+        Told the same words when it could be kept after all; the chat's lock may be held.
+    changed : callable
+        Called without any lock when the waiting ones were written by themselves.
+    held : lock
+        The chat's: messages change only while it is held.
     """
 
-    def __init__(self, conversations: Conversations, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        conversations: Conversations,
+        report: Callable[[str], None],
+        take_back: Callable[[str], None] = lambda _text: None,
+        changed: Callable[[], None] = lambda: None,
+        held: contextlib.AbstractContextManager[object] | None = None,
+    ) -> None:
         self._conversations = conversations
         self._report = report
+        self._take_back = take_back
+        self._changed = changed
+        self._held = held if held is not None else contextlib.nullcontext()
+        self._trying = False
         self._lock = threading.Lock()
         self._due: dict[str, float] = {}
         self._tokens_due: dict[str, float] = {}
-        self._reported: set[str] = set()
+        self._told: dict[str, str] = {}  # what was reported, by the message's id
         self._unprepared: set[str] = set()
         self._unsaved: dict[str, tuple[ChatMessage, Answer | None]] = {}
 
@@ -107,6 +133,7 @@ class Saver:
                 with self._lock:
                     self._unsaved[message.id] = message, answer
             self._tell(message.id, error)
+            self._keep_trying()
 
     def write(
         self, message: ChatMessage, answer: Answer | None = None, *, claims: bool = False
@@ -121,8 +148,14 @@ class Saver:
             It cannot be written; what waits still does.
         """
         self._write(message, answer or self._waiting_answer(message.id), claims=claims)
+        self._is_saved(message.id)
+
+    def _is_saved(self, message_id: str) -> None:
         with self._lock:
-            self._unsaved.pop(message.id, None)
+            self._unsaved.pop(message_id, None)
+            told = self._told.pop(message_id, None)
+        if told is not None:
+            self._take_back(told)
 
     def waiting(self, message_id: str) -> ChatMessage | None:
         """Return the form of a message that could not be written yet."""
@@ -141,8 +174,13 @@ class Saver:
             if tokens and answer is not None:
                 self._conversations.keep_tokens(message.id, tokens, num_given=answer.num_given)
 
-    def retry(self) -> None:
-        """Write what could not be written before.
+    def retry(self, wait_s: float = BUSY_S) -> None:
+        """Write what could not be written before; the chat's lock is held.
+
+        Parameters
+        ----------
+        wait_s : float
+            How long another program's lock is waited for, for each of them.
 
         Raises
         ------
@@ -153,14 +191,51 @@ class Saver:
             waiting = list(self._unsaved.values())
         for message, answer in waiting:
             try:
-                self._write(message, answer)
+                with self._conversations.store.transaction(wait_s=wait_s):
+                    self._write(message, answer)
             except StoreError as error:
                 # Its conversation was removed: it must not hold up the others for ever.
                 if error.details.get("reason") != "gone":
                     raise
                 _log.warning("An answer has no conversation any more: %s", error)
+            self._is_saved(message.id)
+
+    def _keep_trying(self) -> None:
+        """Try again by itself, on a thread of its own, unless one does already."""
+        with self._lock:
+            if self._trying or not self._unsaved:
+                return
+            self._trying = True
+        # It holds this, and with it the chat: what is not saved is not to go with them.
+        thread = threading.Thread(target=self._try_by_itself, name="gguf-widgets-save", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no thread left
+            _log.warning("An answer is only saved with the next thing you do: %s", error)
             with self._lock:
-                self._unsaved.pop(message.id, None)
+                self._trying = False
+
+    def _try_by_itself(self) -> None:
+        until = time.monotonic() + _AGAIN_FOR_S
+        waits = itertools.chain(_AGAIN_AFTER_S, itertools.repeat(_AGAIN_AFTER_S[-1]))
+        for wait_s in waits:
+            time.sleep(wait_s)
+            try:
+                with self._held:
+                    self.retry(_LOCK_WAIT_S)
+            except StoreError as error:
+                # Whoever closed the store has no use for this any more.
+                give_up = error.details.get("reason") == "closed" or time.monotonic() > until
+            except Exception:  # noqa: BLE001 - a fault of ours: the next thing one does tells it
+                _log.exception("An answer that waits to be saved could not be written")
+                give_up = True
+            else:
+                give_up = False
+                self._changed()
+            with self._lock:  # one that comes just now begins to be tried anew, or is tried here
+                if give_up or not self._unsaved:
+                    self._trying = False
+                    return
 
     def try_again(self) -> None:
         """Do what `retry` does if it can be done; what cannot be written goes on waiting."""
@@ -173,8 +248,17 @@ class Saver:
         """Return messages of the store, each as it would be there if all could be written."""
         return [self.waiting(message.id) or message for message in messages]
 
+    @property
+    def told(self) -> list[str]:
+        """What was reported and is still so."""
+        with self._lock:
+            return list(self._told.values())
+
     def _tell(self, message_id: str, error: StoreError) -> None:
-        if message_id not in self._reported:
-            self._reported.add(message_id)
-            _log.warning("An answer could not be kept in the store: %s", error)
-            self._report(f"This answer is not saved yet. {error.message}")
+        words = f"This answer is not saved yet. {error.message}"
+        with self._lock:
+            if message_id in self._told:
+                return
+            self._told[message_id] = words
+        _log.warning("An answer could not be kept in the store: %s", error)
+        self._report(words)

@@ -23,6 +23,7 @@ from gguf_widgets.core.presets import (
     sampling_to_json,
 )
 from gguf_widgets.core.presets_own import Presets
+from gguf_widgets.core.settings import current_names
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.core.types import SamplingSettings
 
@@ -139,7 +140,8 @@ class ChatSettings:
 
     @sampling.setter
     def sampling(self, sampling: SamplingSettings | Mapping[str, Any]) -> None:
-        changes = sampling.to_dict() if isinstance(sampling, SamplingSettings) else dict(sampling)
+        given = sampling.to_dict() if isinstance(sampling, SamplingSettings) else sampling
+        changes = current_names(given)
         self._sampling = self._preset.settings(**changes)
         self._changes = changes
 
@@ -166,7 +168,7 @@ class ChatSettings:
         InvalidValueError
             One is not known or not allowed, or they do not go together; nothing was changed.
         """
-        changes = {**self._changes, **values}
+        changes = {**self._changes, **current_names(values)}
         self._sampling = self._preset.settings(**changes)
         self._changes = changes
 

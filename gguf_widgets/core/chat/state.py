@@ -6,6 +6,7 @@ the events up to its `seq` have told. Leaves to others: everything that happens 
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -179,10 +180,13 @@ class ChatState(HoldsSettings):
 
     def prompt_messages(self) -> list[Message]:
         """Return what the model would be sent with the next message (see `prompt`)."""
-        return self._prompt_for(self.messages, self.system).messages
+        make = self._prompt_maker(self._model)
+        return make(self.messages, self.system).messages
 
-    def _prompt_for(self, messages: Sequence[ChatMessage], system: str | None) -> Prompt:
-        return prompt_for(messages, system, self._conversations.file)
+    def _prompt_maker(self, model: Any) -> Callable[[Sequence[ChatMessage], str | None], Prompt]:
+        """Return `prompt.prompt_for` with the files, for what this model can see."""
+        sees = bool(getattr(model, "sees_images", True))
+        return functools.partial(prompt_for, files=self._conversations.file, sees=sees)
 
     def context_plan(
         self, text: str = "", attachments: Sequence[Attachment] = (), begin: str = ""
@@ -210,7 +214,7 @@ class ChatState(HoldsSettings):
             line, system, settings = self.messages, self.system, self.sampling
         asked = self._tool_loop.model_for(model, line)
         return chat_context.plan(
-            line, system, asked, settings, text, attachments, begin, make=self._prompt_for
+            line, system, asked, settings, text, attachments, begin, make=self._prompt_maker(model)
         )
 
     def tokens(self, message_id: str) -> list[TokenLogprob] | None:
@@ -317,6 +321,12 @@ class ChatState(HoldsSettings):
         with self._lock:
             self._notices = [*self._notices[-9:], text]
         self._emit(EventKind.NOTICE, text=text)
+
+    def _take_notice_back(self, text: str) -> None:
+        """Show a notice no longer that is not true any more; whoever does this tells it."""
+        with self._lock:
+            if text in self._notices:
+                self._notices.remove(text)  # one of them: others may have the same words
 
     def _replace(self, message: ChatMessage) -> None:
         self._messages = [message if known.id == message.id else known for known in self._messages]

@@ -8,7 +8,9 @@ with the chat's lock held. Leaves to others: what is done with a call, and when 
 from __future__ import annotations
 
 import logging
-from typing import Any
+import time
+from collections.abc import Mapping
+from typing import Any, Final
 
 from gguf_widgets.core.chat.tool_host import ToolHost
 from gguf_widgets.core.chat.tool_turn import FINAL, call_of, with_call
@@ -16,6 +18,8 @@ from gguf_widgets.core.chat.types import ChatMessage, ToolCall
 from gguf_widgets.core.errors import InvalidValueError, RequestError, StoreError
 
 __all__ = ["KeepsCalls"]
+
+_SETTLE_AGAIN_S: Final = (0.5, 2.0, 8.0)  # a store that cannot be written now may be soon
 
 _log = logging.getLogger(__name__)
 
@@ -114,6 +118,22 @@ class KeepsCalls:
         shown = next((one for one in host.messages if one.id == message_id), None)
         if shown is not None:
             host.change(with_call(shown, call_id, **changes))
+
+    def _settle_unseen(self, message_id: str, call_id: str, changes: Mapping[str, Any]) -> None:
+        """Keep what came of a call whose chat nobody holds any more.
+
+        Else it would count as running as long as this program lives.
+        """
+        for wait_s in (*_SETTLE_AGAIN_S, None):
+            try:
+                self._host.keep_unseen(message_id, call_id, changes)
+            except StoreError as error:
+                if wait_s is None or error.details.get("reason") in ("closed", "gone"):
+                    _log.warning("What came of a call of a tool could not be kept: %s", error)
+                    return
+                time.sleep(wait_s)
+            else:
+                return
 
     def _take_back_yes(self, call_id: str) -> None:
         self._allowed = [one for one in self._allowed if one != call_id]

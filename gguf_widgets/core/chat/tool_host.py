@@ -12,8 +12,10 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gguf_widgets.core.chat.tool_turn import call_of, with_call
 from gguf_widgets.core.chat.types import ChatEvent, ChatMessage, EventKind
 from gguf_widgets.core.errors import StoreError
+from gguf_widgets.core.store.conversations import Conversations
 
 __all__ = ["ToolHost"]
 
@@ -27,14 +29,21 @@ class ToolHost:
     """
 
     def __init__(self, chat: Any) -> None:
+        self._alive = weakref.ref(chat)
         self._chat = weakref.proxy(chat)
+        self._conversations: Conversations = chat._conversations  # noqa: SLF001 - as below
         self._lock = chat._lock  # noqa: SLF001 - this class is a part of the chat, here and below
         self._depth = 0
         self._pending: list[ChatEvent] = []
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the chat's lock; what happened meanwhile is told after it is free."""
+        """Hold the chat and its lock; what happened meanwhile is told after it is free.
+
+        One that is here at its beginning is here until its end. Of one that nobody holds any more
+        only the lock is held: reading it is a `ReferenceError` then.
+        """
+        chat = self._alive()
         told: list[ChatEvent] = []
         try:
             with self._lock:
@@ -46,8 +55,22 @@ class ToolHost:
                     if not self._depth:
                         told, self._pending = self._pending, []
         finally:
-            for event in told:
-                self._chat._observers.tell(event)  # noqa: SLF001
+            if chat is not None:
+                for event in told:
+                    chat._observers.tell(event)  # noqa: SLF001
+
+    def keep_unseen(self, message_id: str, call_id: str, changes: Mapping[str, Any]) -> None:
+        """Change a call in the store alone, for a chat that is gone.
+
+        Raises
+        ------
+        StoreError
+            It cannot be written.
+        """
+        with self._conversations.store.transaction():
+            kept = self._conversations.message(message_id)
+            if kept is not None and call_of(kept, call_id) is not None:
+                self._conversations.save(with_call(kept, call_id, **changes))
 
     @property
     def messages(self) -> list[ChatMessage]:

@@ -15,7 +15,7 @@ import msgspec
 from gguf_widgets.core.chat.types import ChatMessage, ToolCall
 from gguf_widgets.core.errors import GgufWidgetsError
 
-__all__ = ["FINAL", "Turn", "call_of", "num_rounds", "with_call"]
+__all__ = ["FINAL", "Turn", "call_of", "changes_of", "num_rounds", "with_call"]
 
 FINAL = ("done", "failed", "declined")
 """The states of a call that has its result."""
@@ -58,6 +58,17 @@ def call_of(message: ChatMessage | None, call_id: str) -> ToolCall | None:
     """Return a call of a message by its id."""
     calls = message.tool_calls if message is not None else ()
     return next((one for one in calls if one.id == call_id), None)
+
+
+def changes_of(outcome: Any) -> dict[str, Any]:
+    """Return what of a call changes by what came of it, a `tools.run.Outcome`."""
+    return {
+        "status": "failed" if outcome.error is not None else "done",
+        "result": outcome.result,
+        "error": outcome.error,
+        "printed": outcome.printed,
+        "total_s": outcome.total_s,
+    }
 
 
 def with_call(message: ChatMessage, call_id: str, **changes: Any) -> ChatMessage:

@@ -10,8 +10,10 @@ Promises
 - A call runs at most once for each yes, also when two windows or programs show it: before it runs,
   it is claimed in the store.
 - One call runs at a time, in the order of the yeses, on a thread of its own; one that hangs or was
-  stopped holds nothing up. When the last call of an answer has its result, the model goes on;
-  after `ToolBox.max_rounds` rounds it has to answer without tools.
+  stopped holds nothing up, nor does an approver that never answers. When the last call of an answer
+  has its result, the model goes on; after `ToolBox.max_rounds` rounds it has to answer without
+  tools.
+- A chat that is dropped while a call of it runs leaves no call that counts as running.
 
 Leaves to others: keeping the calls (`tool_calls`), running one (`tools.run`), writing them
 (`tools.writing`), who says yes (`tool_yes`), the conversation (`interface`), asking on the screen
@@ -30,8 +32,8 @@ import msgspec
 
 from gguf_widgets.core.chat.tool_calls import KeepsCalls
 from gguf_widgets.core.chat.tool_host import ToolHost
-from gguf_widgets.core.chat.tool_turn import FINAL, Turn, call_of, num_rounds
-from gguf_widgets.core.chat.tool_yes import NOBODY, Approver, Say, WhoSaysYes
+from gguf_widgets.core.chat.tool_turn import FINAL, Turn, call_of, changes_of, num_rounds
+from gguf_widgets.core.chat.tool_yes import NOBODY, Approver, Question, Say, WhoSaysYes
 from gguf_widgets.core.chat.types import ChatMessage, MessageStatus, ToolCall
 from gguf_widgets.core.errors import (
     GgufWidgetsError,
@@ -67,8 +69,9 @@ class ToolLoop(KeepsCalls):
         self._allowed: list[str] = []  # ids of calls that may run, in the order of the yeses
         self._thread: threading.Thread | None = None
         self._at_work_on: str | None = None  # the id of the message whose calls the thread runs
-        self._current: Run | None = None
+        self._current: Run | Question | None = None  # what the thread waits for
         self._current_id: str | None = None
+        self._asking_id: str | None = None
         self._stopped = False
         self._closed = False
         self._turn: Turn | None = None
@@ -101,6 +104,11 @@ class ToolLoop(KeepsCalls):
     def running_id(self) -> str | None:
         """The id of the call that runs."""
         return self._current_id
+
+    @property
+    def asking_id(self) -> str | None:
+        """The id of the call about which the program is asked at this moment."""
+        return self._asking_id
 
     @property
     def allowed_ids(self) -> list[str]:
@@ -448,32 +456,40 @@ class ToolLoop(KeepsCalls):
                 return True
             run = Run(tool, call.arguments, self._box.timeout_of(tool))
             self._current, self._current_id = run, call.id
-        outcome = run.wait()
-        with self._host.held():
-            self._current = self._current_id = None
-            self._take_back_yes(call.id)
-            self._change(
-                message.id,
-                call.id,
-                status="failed" if outcome.error is not None else "done",
-                result=outcome.result,
-                error=outcome.error,
-                printed=outcome.printed,
-                total_s=outcome.total_s,
-            )
+        changes = changes_of(run.wait())
+        try:
+            with self._host.held():
+                self._current = self._current_id = None
+                self._take_back_yes(call.id)
+                self._change(message.id, call.id, **changes)
+        except ReferenceError:  # the chat was dropped; what it has claimed is to be settled
+            self._settle_unseen(message.id, call.id, changes)
+            raise
         return True
 
     def _program_allows(self, message: ChatMessage, call: ToolCall) -> bool:
-        """Ask the program; what it does not allow is declined."""
-        yes, for_good, why_not = self._yes.ask_program(call)
+        """Ask the program; what it does not allow is declined.
+
+        Stopped before it has answered, the call stays waiting.
+        """
         with self._host.held():
-            if for_good:
+            if self._stopped:
+                return False
+            question = self._current = self._yes.question(call)
+            self._asking_id = call.id
+            self._host.show(message)
+        said = question.wait()
+        with self._host.held():
+            self._current = self._asking_id = None
+            if said is None or self._stopped:
+                return False  # whatever it said: the person was first
+            if said.for_good:
                 self._yes.allow_for_good(message.conversation_id, call.name)
                 self._change(message.id, call.id, always=True)
-            if not yes:
+            if not said.yes:
                 self._take_back_yes(call.id)
-                self._change(message.id, call.id, status="declined", error=why_not)
-        return yes
+                self._change(message.id, call.id, status="declined", error=said.why_not)
+        return said.yes
 
     def _end_turn(self) -> None:
         turn, self._turn = self._turn, None

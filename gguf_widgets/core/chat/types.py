@@ -212,6 +212,21 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
         """When it was made, in UTC."""
         return datetime.fromtimestamp(self.created_at, UTC)
 
+    @property
+    def num_given_tokens(self) -> int:
+        """How many of an answer's tokens are those of the version that it goes on from.
+
+        They come before the `usage.num_completion_tokens` that were written for it.
+        """
+        given = (self.record or {}).get("begin_tokens")
+        return len(given) if isinstance(given, list | tuple) else 0
+
+    @property
+    def num_unseen_images(self) -> int:
+        """How many images of earlier messages an answer was written without seeing them."""
+        number = (self.record or {}).get("images_left_out")
+        return number if isinstance(number, int) and number > 0 else 0
+
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     """One conversation without its messages.

@@ -5,7 +5,8 @@ Promises: everything the engine calls is in `Backend`, so that the engine runs t
 tokens are computed when (`scheduler.py`) and where they are kept (`kv_cache.py`).
 
 Threads: one thread owns a backend and calls everything here. Only `interrupt`, `tokenize`,
-`detokenize`, `token_to_piece` and the plain attributes may be used by other threads meanwhile.
+`detokenize`, `token_to_piece`, `vocabulary_digest` and the plain attributes may be used by other
+threads meanwhile.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gguf_widgets.core.engine.embedding_backend import Embedder
+from gguf_widgets.core.engine.scoring_backend import Scorer
 from gguf_widgets.core.engine.vision import Vision
 from gguf_widgets.core.types import GenerateRequest, LoadSettings, SamplingSettings
 
@@ -208,6 +210,8 @@ class Backend(Protocol):
         Whether it can continue a text.
     embedder : Embedder or None
         Turns texts into vectors; None where there is no model at all.
+    scorer : Scorer or None
+        Says how likely given tokens are; None where it cannot write, or there is no model at all.
     vision : Vision or None
         Lets the model see; None where there is no projector.
     state_format : str
@@ -223,6 +227,7 @@ class Backend(Protocol):
     batch: BatchArrays
     can_write: bool
     embedder: Embedder | None
+    scorer: Scorer | None
     vision: Vision | None
     state_format: str
 
@@ -242,6 +247,9 @@ class Backend(Protocol):
 
     def token_to_piece(self, token: int) -> bytes:
         """Return a token's bytes, which may be part of a character; b"" for control tokens."""
+
+    def vocabulary_digest(self) -> str:
+        """Return a digest that two models share if each token is the same in both."""
 
     def decode(self, num_tokens: int) -> int:
         """Compute the first `num_tokens` rows of `batch`; return llama_decode's code."""

@@ -9,7 +9,7 @@ Promises:
 - the joined texts of a request's `TextDelta` events are its reply's text;
 - what a prompt begins with is not computed again if it is in the cache, or being computed;
 - an image in a prompt is encoded meanwhile, and holds up nobody else for longer than a batch;
-- a request that asks to be `repeatable` runs alone in an empty cache, so that it gives the same
+- a request that asks to be `reproducible` runs alone in an empty cache, so that it gives the same
   reply again. Any other reply may differ in the last digits of its logits, and so once in a while
   in a token, with what runs beside it and what lies in the cache.
 
@@ -34,8 +34,8 @@ import numpy as np
 from gguf_widgets.core.engine import scheduler
 from gguf_widgets.core.engine.backend import Backend, DecodeStatus, SamplerSpec
 from gguf_widgets.core.engine.batch_rows import Rows, arrange
+from gguf_widgets.core.engine.beside import Beside
 from gguf_widgets.core.engine.detokenizer import Detokenizer
-from gguf_widgets.core.engine.embedding import EmbeddingQueue
 from gguf_widgets.core.engine.image_prompt import PromptTokens, text_tokens, tokenize_with_images
 from gguf_widgets.core.engine.image_rows import fill_images
 from gguf_widgets.core.engine.image_turns import ImageTurns
@@ -84,8 +84,9 @@ class Engine:
         The effective settings.
     prefixes : PrefixStates
         Puts what it computes away for another day; between two steps only.
-    embedding : EmbeddingQueue
-        Requests for vectors; a part of this engine, under the same rules for threads.
+    embedding, scoring : EmbeddingQueue, ScoringQueue
+        Requests for vectors, and for the probabilities of given tokens; parts of this engine, under
+        the same rules for threads.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -101,7 +102,8 @@ class Engine:
         # a sliding window beside them that comes out wrong (see `n_ubatch` in `llama.loading`).
         self._prompts_alone = not self._cache.can_cut and backend.memory.window > 0
         self.prefixes = PrefixStates(backend, self._cache, n_ctx)
-        self.embedding = EmbeddingQueue(backend.embedder)
+        self._beside = Beside(backend)
+        self.embedding, self.scoring = self._beside.embedding, self._beside.scoring
         self._placement = Placement(self._cache, n_seq_max)
         self._running = self._placement.running
         self._waiting = self._placement.waiting
@@ -132,7 +134,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether `step` has something to do or to report."""
-        return bool(self._output or self._running or self._waiting or self.embedding.has_work)
+        return bool(self._output or self._running or self._waiting or self._beside.has_work)
 
     def stats(self) -> EngineStats:
         """Count what is going on."""
@@ -214,14 +216,14 @@ class Engine:
             self._interrupt_wanted = False
         sequence = self._by_id.get(request_id)
         if sequence is None:
-            return self.embedding.abort(request_id)
+            return self._beside.abort(request_id)
         self._finish(sequence, FinishReason.ABORTED, perf_counter())
         return True
 
     def abort_client(self, client_id: str) -> int:
         """End all requests of a client as aborted; return how many."""
         ids = [id_ for id_, sequence in self._by_id.items() if sequence.client_id == client_id]
-        return sum(map(self.abort, ids)) + self.embedding.abort_client(client_id)
+        return sum(map(self.abort, ids)) + self._beside.abort_client(client_id)
 
     def interrupt(self) -> None:
         """Make the `step` that runs now, or else the next one, return soon. Any thread may call it.
@@ -237,7 +239,7 @@ class Engine:
             self._interrupt_wanted = True
             if self._interruptible:
                 self.backend.interrupt()
-        self.embedding.interrupt()
+        self._beside.interrupt()
         if self._images is not None:
             self._images.reader.wake()
 
@@ -291,7 +293,7 @@ class Engine:
     def step(self) -> list[GenerationEvent]:
         """Compute one batch and return what came of it, in the order it happened."""
         # Before the replies go on, so that what they say is told at once.
-        self.embedding.step(busy=bool(self._running))
+        self._beside.step(busy=bool(self._running))
         if self._waiting:
             self._placement.admit(self._start)
         if self._running:
@@ -487,7 +489,7 @@ class Engine:
         for request_id in list(self._by_id):
             self.abort(request_id)
         self._closed = True
-        self.embedding.close()
+        self._beside.close()
         if self._images is not None:
             self._images.reader.close()
         self.backend.close()

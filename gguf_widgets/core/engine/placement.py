@@ -4,8 +4,9 @@ Promises: the sequences that run never want more cells than there are, as far as
 beforehand: admission counts what each still has to compute and a little of its reply (`HEADROOM`;
 not the longest reply possible, or one request without ``max_tokens`` would keep everybody else
 out). A prompt's beginning that any other sequence has, or is computing just now, is not computed
-again; one that is to be repeatable runs when nothing else does. Somebody who waits at a screen gets
-a slot even if batch runs have them all; who gives way is put back with its text, and is never lost.
+again; one that is to be reproducible runs when nothing else does. Somebody who waits at a screen
+gets a slot even if batch runs have them all; who gives way is put back with its text, and is never
+lost.
 Leaves to others: whose turn it is (`waiting.py`), what is computed next (`scheduler.py`), which
 cells hold what (`kv_cache.py`).
 """

@@ -224,7 +224,7 @@ def choose_victim(running: ReadOnly[Sequence]) -> Sequence | None:
 def is_patient(sequence: Sequence) -> bool:
     """Say whether a sequence gives way to those that somebody is waiting for.
 
-    One that is to be repeatable does not: what it wrote would be computed again as part of its
+    One that is to be reproducible does not: what it wrote would be computed again as part of its
     prompt, in larger batches, and its logits would differ in their last digits.
     """
     return sequence.is_batch and not sequence.is_alone and sequence.num_preempted < PATIENCE

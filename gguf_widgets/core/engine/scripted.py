@@ -34,6 +34,7 @@ from gguf_widgets.core.engine.backend import (
 )
 from gguf_widgets.core.engine.demo_replies import demo_script
 from gguf_widgets.core.engine.embedding_backend import Embedder
+from gguf_widgets.core.engine.scoring_backend import Scorer
 from gguf_widgets.core.engine.scripted_vision import stand_ins
 from gguf_widgets.core.engine.vision import Vision
 from gguf_widgets.core.errors import InvalidValueError, ModelLoadError, UnsupportedByModelError
@@ -104,6 +105,8 @@ class ScriptedBackend:
         Slots beyond ``n_seq_max``, where they have one cache and it can be cut.
     embedder : Embedder, optional
         For tests; the demo mode has no vectors.
+    scorer : Scorer, optional
+        For tests; the demo mode has no probabilities of its own.
     vision : Vision, optional
         For tests (`scripted_vision.py`); the demo mode sees nothing.
     fault : callable, optional
@@ -126,6 +129,7 @@ class ScriptedBackend:
         can_cut: bool = True,
         kept_slots: int = 16,
         embedder: Embedder | None = None,
+        scorer: Scorer | None = None,
         vision: Vision | None = None,
         fault: Callable[[list[tuple[int, int, int]]], Fault | None] | None = None,
     ) -> None:
@@ -152,6 +156,7 @@ class ScriptedBackend:
         )
         self.batch = BatchArrays.empty(self.settings.n_batch or 0)
         self.embedder = embedder
+        self.scorer = scorer
         self.vision = vision
         self.num_open_samplers = 0
         self._script = script
@@ -202,6 +207,10 @@ class ScriptedBackend:
     def token_to_piece(self, token: int) -> bytes:
         """See `Backend.token_to_piece`."""
         return bytes((token,)) if token < BOS else b""
+
+    def vocabulary_digest(self) -> str:
+        """See `Backend.vocabulary_digest`."""
+        return "scripted replies, 1"
 
     # Memory
 

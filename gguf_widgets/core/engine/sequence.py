@@ -8,12 +8,14 @@ every decision (`scheduler.py`) and every call (`engine.py`).
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 
 from gguf_widgets.core.engine.backend import Sampler
 from gguf_widgets.core.engine.detokenizer import Detokenizer
 from gguf_widgets.core.engine.lookup import NgramIndex
 from gguf_widgets.core.engine.positions import Positions
+from gguf_widgets.core.engine.token_times import latencies
 from gguf_widgets.core.types import (
     FinishReason,
     GenerateRequest,
@@ -71,6 +73,8 @@ class Sequence:
         The model's positions of its tokens, where they are not the tokens' numbers.
     begin : str
         What its text begins with and has not been told yet.
+    token_times : array of float
+        When each token of the reply was sampled.
     """
 
     request: GenerateRequest
@@ -100,6 +104,7 @@ class Sequence:
     sampler: Sampler | None = None
     started: float | None = None
     first_token: float | None = None
+    token_times: array[float] = field(default_factory=lambda: array("d"))
     begin: str = ""
     texts: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -123,7 +128,7 @@ class Sequence:
     @property
     def is_alone(self) -> bool:
         """Whether it shares neither batches nor prefixes, so that it can be repeated."""
-        return self.request.sampling.repeatable
+        return self.request.sampling.reproducible
 
     @property
     def num_prompt(self) -> int:
@@ -184,6 +189,7 @@ class Sequence:
             seed=self.seed,
             stop_string=self.detokenizer.stop_string,
             logprobs=None if self.request.sampling.logprobs is None else self.logprobs,
+            tokens=self.tokens[self.num_prompt : self.num_prompt + self.num_output],
         )
 
     def _timings(self, now: float) -> Timings:
@@ -191,6 +197,7 @@ class Sequence:
         first = now if self.first_token is None else self.first_token
         prefill, decode = first - started, now - first
         num_prefilled = self.num_prompt - self.num_cached
+        itl_p50_s, itl_p95_s, itl_p99_s = latencies(self.token_times)
         return Timings(
             queue_s=started - self.arrived,
             prefill_s=prefill,
@@ -203,4 +210,7 @@ class Sequence:
             decode_tok_per_s=(
                 (self.num_output - 1) / decode if self.num_output > 1 and decode > 0 else None
             ),
+            itl_p50_s=itl_p50_s,
+            itl_p95_s=itl_p95_s,
+            itl_p99_s=itl_p99_s,
         )

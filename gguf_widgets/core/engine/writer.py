@@ -53,13 +53,15 @@ class Writer:
             token = sampler.sample(row)
         else:
             token = sampler.sample(row, may_end=False)
+        now = perf_counter()
         if sequence.first_token is None:
-            sequence.first_token = perf_counter()
+            sequence.first_token = now
         if not 0 <= token < self._n_vocab:
             raise DecodeError(f"The model chose token {token}, which it has not.")
         if token in self._eog:
             return FinishReason.STOP
         sequence.tokens.append(token)
+        sequence.token_times.append(now)
         sequence.num_output += 1
         self.num_written += 1
         if sequence.request.sampling.logprobs is not None:

@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.settings import SamplingSettings, current_names
+
 __all__ = ["from_json", "member_of", "struct_of", "to_json"]
 
 _log = logging.getLogger(__name__)
@@ -55,11 +58,13 @@ def struct_of(kind: type[_Struct], text: str | None) -> _Struct | None:
     found = from_json(text)
     if not isinstance(found, dict):
         return None
-    known = {name: item for name, item in found.items() if name in kind.__struct_fields__}
     try:
+        if issubclass(kind, SamplingSettings):
+            found = current_names(found)
+        known = {name: item for name, item in found.items() if name in kind.__struct_fields__}
         # Not strict: "-inf" is a number here, and JSON's keys are texts.
         return msgspec.convert(known, kind, strict=False)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, InvalidValueError) as error:
         _log.warning("The store holds a %s that cannot be read: %s", kind.__name__, error)
         return None
 

@@ -285,8 +285,26 @@ MIGRATIONS: tuple[Migration, ...] = (
                 id TEXT NOT NULL UNIQUE,
                 title TEXT NOT NULL DEFAULT '',
                 created_at REAL NOT NULL,
+                updated_at REAL NOT NULL,
+                ended_at REAL,
                 status TEXT NOT NULL,
-                data TEXT NOT NULL                     -- JSON: sides, prompts' place, settings
+                error TEXT,                            -- JSON
+                owner TEXT,                            -- JSON: the process that is at it
+                wish TEXT,                             -- 'stop': what that process is asked to do
+                changes INTEGER NOT NULL DEFAULT 0,    -- grows with each change to scores and votes
+                num_prompts INTEGER NOT NULL,
+                data TEXT NOT NULL                     -- JSON: sides, columns, settings, notes
+            )
+            """,
+            "CREATE INDEX comparison_by_time ON comparison (created_at)",
+            # The person's table and what is right for each row. Each side's run has the columns
+            # that it asks with; a side whose model cannot be loaded has no run, and may have one
+            # tomorrow. `num` is the comparison's times 2**32, plus the row's place.
+            """
+            CREATE TABLE comparison_prompt (
+                num INTEGER PRIMARY KEY,
+                data TEXT NOT NULL,                    -- JSON: a list of the row's values
+                reference TEXT                         -- JSON
             )
             """,
             """

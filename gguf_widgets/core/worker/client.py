@@ -37,6 +37,7 @@ from gguf_widgets.core.format import format_bytes
 from gguf_widgets.core.types import Failed
 from gguf_widgets.core.worker import framing, protocol, registry, spawn
 from gguf_widgets.core.worker.registry import Entry
+from gguf_widgets.core.worker.score_messages import ScoreTaken
 
 __all__ = ["Progress", "Sink", "WorkerClient"]
 
@@ -205,6 +206,11 @@ class WorkerClient:
         """Take a request back; safe in a finalizer, and for a request that has ended."""
         if self._end is None:
             self._put(protocol.Abort(request_id=request_id))
+
+    def score_taken(self, request_id: str, num_pieces: int = 1) -> None:
+        """Let a request for scores go on: so many of its pieces have been taken."""
+        if self._end is None:
+            self._send(ScoreTaken(request_id=request_id, num_pieces=num_pieces))
 
     def leave(self, timeout_s: float = 10.0) -> bool:
         """Say that this process is done with the model, and wait for what comes of it.

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from gguf_widgets.core.engine.embedding import EmbeddingQueue, EmbedRequest
+from gguf_widgets.core.engine.scoring import ScoreRequest, ScoringQueue
 from gguf_widgets.core.engine.state import PrefixStates
 from gguf_widgets.core.errors import GgufWidgetsError, to_wire
 from gguf_widgets.core.types import (
@@ -55,6 +56,10 @@ class EngineLike(Protocol):
     @property
     def embedding(self) -> EmbeddingQueue:
         """Where requests for vectors go."""
+
+    @property
+    def scoring(self) -> ScoringQueue:
+        """Where requests for scores go."""
 
     def abort(self, request_id: str) -> None:
         """End a request; a later step reports it as finished, aborted."""
@@ -142,6 +147,21 @@ class EngineThread(threading.Thread):
                 request.deliver(error)
 
         self._inbox.put(add)
+
+    def score(self, request: ScoreRequest) -> None:
+        """Hand in a request for scores; what comes of it comes on the engine's thread."""
+
+        def add(engine: EngineLike) -> None:
+            try:
+                engine.scoring.add(request)
+            except GgufWidgetsError as error:
+                request.deliver(error)
+
+        self._inbox.put(add)
+
+    def score_taken(self, request_id: str, num_pieces: int) -> None:
+        """Let a request for scores go on: so many pieces have been taken."""
+        self._inbox.put(lambda engine: engine.scoring.more(request_id, num_pieces))
 
     def call(self, command: Callable[[EngineLike], None]) -> None:
         """Do something with the engine between two of its steps.

@@ -15,11 +15,16 @@ A conversation::
     Generate                  ->
                               <-    (PrefillProgress | ImageProgress)*  TextDelta*
                                     then one Finished | Failed
-    Tokenize/Detokenize/Render/ShowPrompt/GetTemplateFacts/GetStats ->
-                              <-    one of Tokens | Text | Rendered | PromptShown | Facts | Stats
-                                    | Failed
+    Tokenize/Detokenize/Render/ShowPrompt/GetTemplateFacts/GetVocabulary/GetStats ->
+                              <-    one of Tokens | Text | Rendered | PromptShown | Facts
+                                    | VocabularyTold | Stats | Failed
     Embed                     ->
                               <-    Embeddings | Failed
+    Score                     ->
+                              <-    ScoreBegun, then pieces: at most `PIECES_AHEAD` more
+                                    than have been taken
+    ScoreTaken                ->
+                              <-    ScorePiece*  then one Scored | Failed
     SavePrefix/RestorePrefix  ->
                               <-    Prefix | Failed
     Abort, Ping               ->          (Ping is answered by Pong)
@@ -64,6 +69,8 @@ from gguf_widgets.core.types import (
     TemplateFacts,
     TextDelta,
 )
+from gguf_widgets.core.worker import score_messages
+from gguf_widgets.core.worker.message import Message
 from gguf_widgets.core.worker.prompt import Prompt
 
 __all__ = [
@@ -111,20 +118,15 @@ __all__ = [
 ]
 
 # Raise this when the meaning of any message below changes.
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 # The vectors of so many texts fit into one message also if each has 16,384 numbers.
 MAX_EMBED_TEXTS = 256
 
-
-class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Base of the messages; the tag is the class's name."""
-
-
 # --- what a client says ------------------------------------------------------------------------
 
 
-class Hello(_Message, frozen=True, kw_only=True, tag=True):
+class Hello(Message, frozen=True, kw_only=True, tag=True):
     """The first message. `proof` shows that its sender could read the worker's secret file.
 
     `pid` and `program` say who it is, for people who ask who uses the model; `peek` means that it
@@ -141,7 +143,7 @@ class Hello(_Message, frozen=True, kw_only=True, tag=True):
     peek: bool = False
 
 
-class Generate(_Message, frozen=True, kw_only=True, tag=True):
+class Generate(Message, frozen=True, kw_only=True, tag=True):
     """Continue a prompt; without `pieces` only the end is answered, not what comes on the way."""
 
     request_id: str
@@ -151,7 +153,7 @@ class Generate(_Message, frozen=True, kw_only=True, tag=True):
     pieces: bool = True
 
 
-class Tokenize(_Message, frozen=True, kw_only=True, tag=True):
+class Tokenize(Message, frozen=True, kw_only=True, tag=True):
     """Split a text into tokens."""
 
     request_id: str
@@ -160,14 +162,14 @@ class Tokenize(_Message, frozen=True, kw_only=True, tag=True):
     parse_special: bool = True
 
 
-class Detokenize(_Message, frozen=True, kw_only=True, tag=True):
+class Detokenize(Message, frozen=True, kw_only=True, tag=True):
     """Join tokens into text."""
 
     request_id: str
     tokens: list[int]
 
 
-class Render(_Message, frozen=True, kw_only=True, tag=True):
+class Render(Message, frozen=True, kw_only=True, tag=True):
     """Turn a prompt into the text the model is given, and count its tokens.
 
     Without `with_text` they are only counted.
@@ -178,21 +180,21 @@ class Render(_Message, frozen=True, kw_only=True, tag=True):
     with_text: bool = True
 
 
-class ShowPrompt(_Message, frozen=True, kw_only=True, tag=True):
+class ShowPrompt(Message, frozen=True, kw_only=True, tag=True):
     """Turn a prompt into the tokens the model is given."""
 
     request_id: str
     prompt: Prompt
 
 
-class GetTemplateFacts(_Message, frozen=True, kw_only=True, tag=True):
+class GetTemplateFacts(Message, frozen=True, kw_only=True, tag=True):
     """Ask what a chat template can do; None is the model's own."""
 
     request_id: str
     chat_template: str | None = None
 
 
-class Embed(_Message, frozen=True, kw_only=True, tag=True):
+class Embed(Message, frozen=True, kw_only=True, tag=True):
     """Turn texts into vectors: at most `MAX_EMBED_TEXTS`; none asks how long a vector is.
 
     `pooling` None is the model's own. `first_index` is what errors call the first text, since a
@@ -206,7 +208,7 @@ class Embed(_Message, frozen=True, kw_only=True, tag=True):
     first_index: int = 0
 
 
-class SavePrefix(_Message, frozen=True, kw_only=True, tag=True):
+class SavePrefix(Message, frozen=True, kw_only=True, tag=True):
     """Compute what every prompt begins with that goes on from this one, and write it into a file.
 
     `path` is a full one: it means the same to the worker, which writes the file.
@@ -217,36 +219,36 @@ class SavePrefix(_Message, frozen=True, kw_only=True, tag=True):
     path: str
 
 
-class RestorePrefix(_Message, frozen=True, kw_only=True, tag=True):
+class RestorePrefix(Message, frozen=True, kw_only=True, tag=True):
     """Take what SavePrefix wrote into the model's memory."""
 
     request_id: str
     path: str
 
 
-class GetStats(_Message, frozen=True, kw_only=True, tag=True):
+class GetStats(Message, frozen=True, kw_only=True, tag=True):
     """Ask what the worker is doing."""
 
     request_id: str
 
 
-class Abort(_Message, frozen=True, kw_only=True, tag=True):
+class Abort(Message, frozen=True, kw_only=True, tag=True):
     """Stop a request; its Finished says "aborted". An id that has ended is ignored."""
 
     request_id: str
 
 
-class Ping(_Message, frozen=True, kw_only=True, tag=True):
+class Ping(Message, frozen=True, kw_only=True, tag=True):
     """Ask for a sign of life."""
 
     nonce: int
 
 
-class Leave(_Message, frozen=True, kw_only=True, tag=True):
+class Leave(Message, frozen=True, kw_only=True, tag=True):
     """The client is done with the model: if it is the last one, the worker ends at once."""
 
 
-class Stop(_Message, frozen=True, kw_only=True, tag=True):
+class Stop(Message, frozen=True, kw_only=True, tag=True):
     """End the worker now, whoever uses it. `reason` is shown to the others."""
 
     reason: str = ""
@@ -261,6 +263,9 @@ ClientMessage = (
     | ShowPrompt
     | GetTemplateFacts
     | Embed
+    | score_messages.Score
+    | score_messages.ScoreTaken
+    | score_messages.GetVocabulary
     | SavePrefix
     | RestorePrefix
     | GetStats
@@ -274,7 +279,7 @@ ClientMessage = (
 # --- what a worker says ------------------------------------------------------------------------
 
 
-class Welcome(_Message, frozen=True, kw_only=True, tag=True):
+class Welcome(Message, frozen=True, kw_only=True, tag=True):
     """The answer to a Hello that is understood."""
 
     protocol_version: int
@@ -285,7 +290,7 @@ class Welcome(_Message, frozen=True, kw_only=True, tag=True):
     proof: str = ""
 
 
-class Refused(_Message, frozen=True, kw_only=True, tag=True):
+class Refused(Message, frozen=True, kw_only=True, tag=True):
     """The answer to a Hello that is not; the connection ends."""
 
     protocol_version: int
@@ -293,14 +298,14 @@ class Refused(_Message, frozen=True, kw_only=True, tag=True):
     error: WireError
 
 
-class LoadProgress(_Message, frozen=True, kw_only=True, tag=True):
+class LoadProgress(Message, frozen=True, kw_only=True, tag=True):
     """How far the loading is: 0 to 1, and a phrase for the screen."""
 
     fraction: float
     phrase: str
 
 
-class Ready(_Message, frozen=True, kw_only=True, tag=True):
+class Ready(Message, frozen=True, kw_only=True, tag=True):
     """The model is loaded. `settings` are the effective ones; `notes` are for the person.
 
     `memory` is what the loading took; None where nothing was loaded.
@@ -312,27 +317,27 @@ class Ready(_Message, frozen=True, kw_only=True, tag=True):
     memory: Measured | None = None
 
 
-class LoadFailed(_Message, frozen=True, kw_only=True, tag=True):
+class LoadFailed(Message, frozen=True, kw_only=True, tag=True):
     """The model did not load; the worker ends."""
 
     error: WireError
 
 
-class Tokens(_Message, frozen=True, kw_only=True, tag=True):
+class Tokens(Message, frozen=True, kw_only=True, tag=True):
     """The answer to Tokenize."""
 
     request_id: str
     tokens: list[int]
 
 
-class Text(_Message, frozen=True, kw_only=True, tag=True):
+class Text(Message, frozen=True, kw_only=True, tag=True):
     """The answer to Detokenize."""
 
     request_id: str
     text: str
 
 
-class Rendered(_Message, frozen=True, kw_only=True, tag=True):
+class Rendered(Message, frozen=True, kw_only=True, tag=True):
     """The answer to Render."""
 
     request_id: str
@@ -340,21 +345,21 @@ class Rendered(_Message, frozen=True, kw_only=True, tag=True):
     num_tokens: int
 
 
-class PromptShown(_Message, frozen=True, kw_only=True, tag=True):
+class PromptShown(Message, frozen=True, kw_only=True, tag=True):
     """The answer to ShowPrompt."""
 
     request_id: str
     tokens: list[PromptToken]
 
 
-class Facts(_Message, frozen=True, kw_only=True, tag=True):
+class Facts(Message, frozen=True, kw_only=True, tag=True):
     """The answer to GetTemplateFacts."""
 
     request_id: str
     facts: TemplateFacts
 
 
-class Embeddings(_Message, frozen=True, kw_only=True, tag=True):
+class Embeddings(Message, frozen=True, kw_only=True, tag=True):
     """The answer to Embed.
 
     `vectors` are `num_texts` times `n_embd` numbers as IEEE 754 binary32, little endian, a text's
@@ -368,14 +373,14 @@ class Embeddings(_Message, frozen=True, kw_only=True, tag=True):
     vectors: bytes
 
 
-class Prefix(_Message, frozen=True, kw_only=True, tag=True):
+class Prefix(Message, frozen=True, kw_only=True, tag=True):
     """The answer to SavePrefix and RestorePrefix."""
 
     request_id: str
     info: PrefixInfo
 
 
-class Stats(_Message, frozen=True, kw_only=True, tag=True):
+class Stats(Message, frozen=True, kw_only=True, tag=True):
     """The answer to GetStats; `num_requests` counts open requests, those in preparation too."""
 
     request_id: str
@@ -396,7 +401,7 @@ class ClientInfo(msgspec.Struct, frozen=True, kw_only=True):
     connected_s: float
 
 
-class Status(_Message, frozen=True, kw_only=True, tag=True):
+class Status(Message, frozen=True, kw_only=True, tag=True):
     """What the worker is doing, for whoever looks; it comes at once, whatever the engine does.
 
     `state` is "loading", "ready", "failed" or "leaving". `engine` is None until the model is
@@ -415,13 +420,13 @@ class Status(_Message, frozen=True, kw_only=True, tag=True):
     leaves_in_s: float | None
 
 
-class Pong(_Message, frozen=True, kw_only=True, tag=True):
+class Pong(Message, frozen=True, kw_only=True, tag=True):
     """The answer to Ping."""
 
     nonce: int
 
 
-class Goodbye(_Message, frozen=True, kw_only=True, tag=True):
+class Goodbye(Message, frozen=True, kw_only=True, tag=True):
     """The worker closes this connection on purpose; `ending` says that the process ends too."""
 
     reason: str
@@ -446,6 +451,10 @@ ServerMessage = (
     | Facts
     | Prefix
     | Embeddings
+    | score_messages.ScoreBegun
+    | score_messages.ScorePiece
+    | score_messages.Scored
+    | score_messages.VocabularyTold
     | Stats
     | Status
     | Pong
@@ -461,6 +470,8 @@ TERMINAL = (
     PromptShown,
     Facts,
     Embeddings,
+    score_messages.Scored,
+    score_messages.VocabularyTold,
     Prefix,
     Stats,
 )

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 from gguf_widgets.core.engine.embedding import EmbedRequest
+from gguf_widgets.core.engine.scoring import Answer, ScoreRows
 from gguf_widgets.core.errors import (
     GgufWidgetsError,
     InvalidValueError,
@@ -39,7 +40,7 @@ from gguf_widgets.core.types import (
     Timings,
     Usage,
 )
-from gguf_widgets.core.worker import protocol
+from gguf_widgets.core.worker import protocol, score_messages
 from gguf_widgets.core.worker.admission import Admission
 from gguf_widgets.core.worker.connection import ClientConnection
 from gguf_widgets.core.worker.constraint import grammar_for
@@ -47,6 +48,7 @@ from gguf_widgets.core.worker.engine_thread import EngineThread
 from gguf_widgets.core.worker.loading import LoadedModel, embeddings
 from gguf_widgets.core.worker.prefixes import PrefixRequests, Save
 from gguf_widgets.core.worker.prompts import check_can_be_shown
+from gguf_widgets.core.worker.scores import PreparedScore, prepare_score, vocabulary_facts
 
 __all__ = ["Requests"]
 
@@ -224,6 +226,56 @@ class Requests:
             self._engine.embed(request)
 
         self._start(connection, request_id, prepare, hand_over)
+
+    def score(self, connection: ClientConnection, message: score_messages.Score) -> None:
+        """Prepare a text and hand it to the engine; answer with its scores, piece by piece."""
+        request_id = message.request_id
+
+        def deliver(answer: Answer) -> None:  # on the engine's thread
+            with contextlib.suppress(RuntimeError):  # the loop has ended: so has every request
+                self._loop.call_soon_threadsafe(take, answer)
+
+        def take(answer: Answer) -> None:
+            request = self._open.get(request_id)
+            if request is None or prepared is None:
+                return
+            if isinstance(answer, GgufWidgetsError):
+                self._fail(request_id, answer)
+            elif isinstance(answer, ScoreRows):
+                request.connection.send(prepared.piece(answer))
+            else:
+                self._answer(request_id, prepared.end(answer.num_scored))
+
+        def prepare() -> PreparedScore:
+            return prepare_score(self._model, message, connection.client_id or "", deliver)
+
+        prepared: PreparedScore | None = None
+
+        def hand_over(request_id: str, result: PreparedScore) -> None:
+            nonlocal prepared
+            prepared = result
+            self._open[request_id].in_engine = True
+            connection.send(result.begun)
+            self._engine.score(result.request)
+
+        self._start(connection, request_id, prepare, hand_over)
+
+    def score_taken(self, connection: ClientConnection, message: score_messages.ScoreTaken) -> None:
+        """Let a request for scores go on; an id that is not open is ignored."""
+        request = self._open.get(message.request_id)
+        if request is not None and request.connection is connection and request.in_engine:
+            self._engine.score_taken(message.request_id, message.num_pieces)
+
+    def vocabulary(
+        self, connection: ClientConnection, message: score_messages.GetVocabulary
+    ) -> None:
+        """Answer with what tells the vocabulary from others."""
+
+        def work() -> score_messages.VocabularyTold:
+            facts = vocabulary_facts(self._model)
+            return score_messages.VocabularyTold(request_id=message.request_id, facts=facts)
+
+        self._start(connection, message.request_id, work, self._answer)
 
     def save_prefix(self, connection: ClientConnection, message: protocol.SavePrefix) -> None:
         """Compute the beginning of a prompt, if need be, and write it into a file."""

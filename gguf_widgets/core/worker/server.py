@@ -35,7 +35,7 @@ from gguf_widgets.core.errors import (
     to_wire,
 )
 from gguf_widgets.core.types import EngineStats, Failed, GenerationEvent
-from gguf_widgets.core.worker import protocol
+from gguf_widgets.core.worker import protocol, score_messages
 from gguf_widgets.core.worker.connection import ClientConnection
 from gguf_widgets.core.worker.engine_thread import EngineThread
 from gguf_widgets.core.worker.loading import LoadedModel
@@ -194,6 +194,9 @@ class Server:
             case protocol.Abort():
                 if self._requests is not None:
                     self._requests.abort(connection, message.request_id)
+            case score_messages.ScoreTaken():
+                if self._requests is not None:
+                    self._requests.score_taken(connection, message)
             case protocol.Leave():
                 self._leave(connection, "the model was unloaded")
             case protocol.Stop():
@@ -421,6 +424,10 @@ class Server:
                 requests.template_facts(connection, message)
             case protocol.Embed():
                 requests.embed(connection, message)
+            case score_messages.Score():
+                requests.score(connection, message)
+            case score_messages.GetVocabulary():
+                requests.vocabulary(connection, message)
             case protocol.SavePrefix():
                 requests.save_prefix(connection, message)
             case protocol.RestorePrefix():

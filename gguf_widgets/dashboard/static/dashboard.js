@@ -29,6 +29,8 @@ import { keepKeys } from "../../widgets/static/_lab_keys.js";
 
 const WIDE_PX = 1000;
 const PART_TRIES = 3;
+/** The tabs whose part Python makes when one is opened. */
+const LATER = ["speed", "compare"];
 
 /** What is said above everything: no connection, demo mode, what happened to the store. */
 class NotesElement {
@@ -147,7 +149,7 @@ class WorkElement {
   /** @param {HTMLElement} toggle @param {(name: string) => void} chosen */
   constructor(toggle, chosen) {
     this.chosen = chosen;
-    this.tabs = [["chat", "Chat"], ["table", "Table"]].map(([name = "", text = ""]) => new TabElement(name, text, () => this.choose(name)));
+    this.tabs = [["chat", "Chat"], ["table", "Table"], ["speed", "Speed"], ["compare", "Compare"]].map(([name = "", text = ""]) => new TabElement(name, text, () => this.choose(name)));
     const list = h("div", { class: "gw-dash-tabs", role: "tablist", "aria-label": "What to do" }, this.tabs.map(({ tab }) => tab));
     list.addEventListener("keydown", (event) => this.onKey(event));
     this.actions = h("div", { class: "gw-dash-actions", "data-gw-slot": "chat-actions" });
@@ -320,6 +322,7 @@ class DashboardView {
     if (state.loaded && !this.loaded && this.root.classList.contains("gw-open")) this.setOpen(false);
     this.loaded = state.loaded;
     if (!this.shown) this.work.open(state.tab);
+    if (!this.shown && LATER.includes(state.tab)) this.post("tab", { name: state.tab });
     this.shown = true;
     // Who has no model but the demo is shown, once, where to get one.
     if (state.none && !this.offered) this.panel.download.root.open = this.offered = true;
@@ -353,6 +356,24 @@ async function draw(host, part, place, signal) {
   if (!signal.aborted) place.append(h("p", { class: "gw-dash-missing", role: "alert", text: "This part did not load. Reload the page." }));
 }
 
+/**
+ * Draw a part as soon as Python has made it.
+ * @param {WidgetModel} model @param {Host} host @param {string} name @param {HTMLElement} place @param {AbortSignal} signal
+ */
+function drawLater(model, host, name, place, signal) {
+  const loading = h("p", { class: "gw-dash-missing", text: "Loading…" });
+  place.append(loading);
+  const onMade = () => {
+    const part = model.get(name);
+    if (!part || !loading.isConnected) return;
+    loading.remove();
+    void draw(host, part, place, signal);
+  };
+  model.on(`change:${name}`, onMade);
+  signal.addEventListener("abort", () => model.off(`change:${name}`, onMade));
+  onMade();
+}
+
 /** @param {{model: WidgetModel, el: HTMLElement, host: Host}} context */
 function render({ model, el, host }) {
   const controller = new AbortController();
@@ -363,6 +384,10 @@ function render({ model, el, host }) {
     if (!part) continue;
     view.work.offer(name);
     void draw(host, part, view.work.place(name), signal);
+  }
+  for (const name of LATER) {
+    view.work.offer(name);
+    drawLater(model, host, name, view.work.place(name), signal);
   }
   void draw(host, model.get("picker"), view.panel.place, signal);
   const { download, upload } = view.panel;

@@ -42,19 +42,20 @@ export function cellTable(columns, rows, label, choose) {
 }
 
 export class SourcePart {
-  /** @param {Link} link @param {(row: number) => void} chooseRow */
-  constructor(link, chooseRow) {
+  /** @param {Link} link @param {(row: number) => void} chooseRow @param {string} [hook] what the names for tests begin with */
+  constructor(link, chooseRow, hook = "batch") {
     this.link = link;
+    this.hook = hook;
     this.chooseRow = chooseRow;
     this.key = "";
     this.isSettingsOpen = false;
-    this.input = h("input", { type: "file", accept: TABLE_ACCEPT, hidden: true, tabindex: "-1", "aria-hidden": "true", "data-gw": "batch-file" });
+    this.input = h("input", { type: "file", accept: TABLE_ACCEPT, hidden: true, tabindex: "-1", "aria-hidden": "true", "data-gw": `${this.hook}-file` });
     this.input.addEventListener("change", () => {
       const file = this.input.files?.[0];
       this.input.value = "";
       if (file) void this.send(file);
     });
-    this.drop = h("button", { type: "button", class: "gw-bt-drop", "data-gw": "batch-choose" }, [
+    this.drop = h("button", { type: "button", class: "gw-bt-drop", "data-gw": `${this.hook}-choose` }, [
       icon("file"),
       h("span", { class: "gw-bt-drop-text" }, [
         h("span", {}, [h("strong", { text: "Choose a table" }), " or drop it here"]),
@@ -62,19 +63,19 @@ export class SourcePart {
       ]),
     ]);
     this.drop.addEventListener("click", () => this.input.click());
-    this.pasted = h("textarea", { class: "gw-bt-area", rows: "4", "data-lm-suppress-shortcuts": "true", "data-gw": "batch-pasted", "aria-label": "Pasted table", placeholder: "Cells copied from a spreadsheet, or lines of text" });
-    this.usePasted = h("button", { type: "button", class: "gw-button", text: "Use this", "data-gw": "batch-use-pasted" });
+    this.pasted = h("textarea", { class: "gw-bt-area", rows: "4", "data-lm-suppress-shortcuts": "true", "data-gw": `${this.hook}-pasted`, "aria-label": "Pasted table", placeholder: "Cells copied from a spreadsheet, or lines of text" });
+    this.usePasted = h("button", { type: "button", class: "gw-button", text: "Use this", "data-gw": `${this.hook}-use-pasted` });
     this.usePasted.addEventListener("click", () => void this.paste());
     this.paste_ = h("details", { class: "gw-subfold" }, [
       h("summary", {}, [icon("open"), h("span", { text: "Or paste it" })]),
       h("div", { class: "gw-bt-stack" }, [this.pasted, h("div", {}, [this.usePasted])]),
     ]);
-    this.error = h("p", { class: "gw-error", role: "alert", "data-gw": "batch-table-error" });
+    this.error = h("p", { class: "gw-error", role: "alert", "data-gw": `${this.hook}-table-error` });
     this.sending = h("p", { class: "gw-dim", role: "status" });
     this.bar = h("div", { class: "gw-progress", hidden: true }, [h("span", { class: "gw-progress-fill" })]);
     this.empty = h("div", { class: "gw-bt-stack" }, [this.drop, this.paste_, this.input]);
     this.found = h("div", { class: "gw-bt-stack" });
-    this.root = h("section", { class: "gw-bt-part", "aria-label": "Table", "data-gw": "batch-source" }, [
+    this.root = h("section", { class: "gw-bt-part", "aria-label": "Table", "data-gw": `${this.hook}-source` }, [
       h("h3", { text: "Table" }),
       this.empty,
       this.found,
@@ -159,14 +160,14 @@ export class SourcePart {
 
   /** @param {any} given @param {any} looked */
   headOf(given, looked) {
-    const change = h("button", { type: "button", class: "gw-link", text: "Another table", "data-gw": "batch-change" });
+    const change = h("button", { type: "button", class: "gw-link", text: "Another table", "data-gw": `${this.hook}-change` });
     change.addEventListener("click", () => {
       this.link.tell("table-drop");
       requestAnimationFrame(() => this.drop.focus());
     });
     return h("div", { class: "gw-bt-line" }, [
       h("span", { class: "gw-bt-grow" }, [
-        h("strong", { text: (given ?? looked).name, "data-gw": "batch-table-name" }),
+        h("strong", { text: (given ?? looked).name, "data-gw": `${this.hook}-table-name` }),
         h("span", { class: "gw-dim", text: ` ${given?.words ?? looked?.words ?? ""}` }),
       ]),
       change,
@@ -194,8 +195,8 @@ export class SourcePart {
   /** How the file is read, as it was found and as it can be changed. @param {any} looked */
   settingsOf(looked) {
     const fields = looked.settings.map((/** @type {any} */ { name, label, value, choices, other }) => this.choice(name, label, choices, value, other));
-    const refused = looked.refused ? [h("p", { class: "gw-error", role: "alert", text: looked.refused, "data-gw": "batch-refused" })] : [];
-    const fold = h("details", { class: "gw-subfold", open: this.isSettingsOpen || Boolean(looked.error), "data-gw": "batch-read-settings" }, [
+    const refused = looked.refused ? [h("p", { class: "gw-error", role: "alert", text: looked.refused, "data-gw": `${this.hook}-refused` })] : [];
+    const fold = h("details", { class: "gw-subfold", open: this.isSettingsOpen || Boolean(looked.error), "data-gw": `${this.hook}-read-settings` }, [
       h("summary", {}, [icon("open"), h("span", { text: "How the file is read" })]),
       h("div", { class: "gw-bt-fields" }, fields),
       ...refused,
@@ -208,10 +209,10 @@ export class SourcePart {
 
   /** @param {string} name @param {string} label @param {[string, string][]} ways @param {string} now @param {boolean} [other] whether any one character can be typed */
   choice(name, label, ways, now, other = false) {
-    const select = h("select", { class: "gw-field", "data-gw": `batch-${name}`, "data-focus": name }, ways.map(([value, text]) => h("option", { value, text })));
+    const select = h("select", { class: "gw-field", "data-gw": `${this.hook}-${name}`, "data-focus": name }, ways.map(([value, text]) => h("option", { value, text })));
     if (other) select.append(h("option", { value: "other…", text: "Another character…" }));
     select.value = now;
-    const one = h("input", { class: "gw-field", hidden: true, maxlength: "1", "aria-label": `${label}: one character`, placeholder: "One character", autocomplete: "off", "data-lm-suppress-shortcuts": "true", "data-gw": `batch-${name}-other` });
+    const one = h("input", { class: "gw-field", hidden: true, maxlength: "1", "aria-label": `${label}: one character`, placeholder: "One character", autocomplete: "off", "data-lm-suppress-shortcuts": "true", "data-gw": `${this.hook}-${name}-other` });
     const read = (/** @type {string} */ value) => {
       this.error.textContent = "";
       this.link.ask("table-read", { options: { [name]: value } }).catch((error) => {

@@ -3,9 +3,12 @@
  * The buttons under a message: copy, answer again, go on, edit, and the way between its branches.
  *
  * Promises: a button that a person has just used keeps the focus, or hands it to what took its place;
- * an edit that could not be sent stays open with what was typed. Leaves to others: the tree (Python).
+ * an edit that could not be sent stays open with what was typed, and what was typed is there again when
+ * its message is: after another conversation or branch, or the page loaded anew. Leaves to others: the
+ * tree (Python), where it is kept (`_chat_acts_drafts.js`).
  */
 
+import { EditDrafts } from "./_chat_acts_drafts.js";
 import { isComposing } from "./_chat_input.js";
 import { confirmCopy, copyText } from "./_copy.js";
 import { ghostButton, h, icon } from "./_dom.js";
@@ -49,12 +52,28 @@ class ActsElement {
     this.before.addEventListener("click", () => void this.change(-1));
     this.after.addEventListener("click", () => void this.change(1));
     cancel.addEventListener("click", () => this.close());
-    this.field.addEventListener("input", () => this.grow());
+    this.field.addEventListener("input", () => {
+      this.grow();
+      part.drafts.keep(this.view.id, this.field.value);
+    });
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       void this.send();
     });
     this.form.addEventListener("keydown", (event) => this.onKey(event));
+    this.bringBack();
+  }
+
+  /** Open the form with what was typed before this message went from the screen. */
+  bringBack() {
+    const text = this.part.drafts.of(this.view.id);
+    if (text === null) return;
+    this.show(text);
+    // It is in the page, and has its width, a moment later.
+    requestAnimationFrame(() => {
+      this.message?.classList.add("gw-editing");
+      this.grow();
+    });
   }
 
   /** @param {MessageView} view @param {boolean} busy */
@@ -122,9 +141,7 @@ class ActsElement {
     if (!this.form.hidden) return;
     const answer = await this.act("text");
     if (!answer) return;
-    this.field.value = answer.text;
-    this.form.hidden = false;
-    this.root.hidden = false;
+    this.show(answer.text);
     this.message?.classList.add("gw-editing");
     this.root.dispatchEvent(new CustomEvent("gw-stay", { bubbles: true })); // it may be far from the end
     this.grow();
@@ -132,24 +149,34 @@ class ActsElement {
     this.field.setSelectionRange(this.field.value.length, this.field.value.length);
   }
 
+  /** @param {string} text */
+  show(text) {
+    this.field.value = text;
+    this.form.hidden = false;
+    this.root.hidden = false;
+  }
+
   get message() {
     return this.root.closest(".gw-message");
   }
 
   close() {
+    this.hide();
+    this.edit.focus();
+  }
+
+  hide() {
+    this.part.drafts.drop(this.view.id);
     this.message?.classList.remove("gw-editing");
     this.form.hidden = true;
     this.say("");
-    this.edit.focus();
   }
 
   async send() {
     const text = this.field.value;
     if (!text.trim() || this.save.disabled) return;
     if (!(await this.act("edit", { text }))) return;
-    this.message?.classList.remove("gw-editing");
-    this.form.hidden = true;
-    this.say("");
+    this.hide();
     this.part.places.input.focus({ preventScroll: true }); // the form goes
   }
 
@@ -180,6 +207,7 @@ export class ActsPart {
     /** @type {Map<string, ActsElement>} */
     this.elements = new Map();
     this.busy = false;
+    this.drafts = new EditDrafts(link.signal);
     /** @type {{id: string, which: "before" | "after", until: number} | null} */
     this.wanted = null;
     places.root.addEventListener("gw-edit-last", () => {

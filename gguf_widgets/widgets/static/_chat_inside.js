@@ -95,9 +95,15 @@ class InsideElement {
     if (this.canLook) void this.setOpen(this.own ?? this.part.all);
   }
 
-  toggle() {
+  async toggle() {
     this.own = !this.isOpen;
-    return this.setOpen(this.own);
+    // What opens is read from its beginning: it is not moved away by what follows the end.
+    if (this.own) this.root.dispatchEvent(new CustomEvent("gw-stay", { bubbles: true }));
+    await this.setOpen(this.own);
+    const tokens = this.look?.tokens.root;
+    if (!this.isOpen || !tokens || tokens.hidden) return;
+    const room = tokens.closest(".gw-scroll")?.clientHeight ?? 0;
+    tokens.scrollIntoView({ block: tokens.offsetHeight > room ? "start" : "nearest" });
   }
 
   /** @param {boolean} open */

@@ -2,12 +2,13 @@
 /**
  * The conversation on screen: the messages, the list that scrolls, and how it follows the end.
  *
- * Promises: the list follows what comes only while its end is seen. Leaves to others: which messages
+ * Promises: the list follows what comes only while its end is seen; the way back to the end covers
+ * nothing in a low chat, or beside what is said of a token: there it stands beside Send. Leaves to others: which messages
  * there are (`chat_box.js`, Python), and how an answer's text is drawn (`_chat_blocks.js`).
  */
 
 import { BlocksElement } from "./_chat_blocks.js";
-import { h, icon, setChildren } from "./_dom.js";
+import { ghostButton, h, icon, setChildren } from "./_dom.js";
 
 /**
  * @import { Part } from "./_chat_part.js"
@@ -21,6 +22,7 @@ import { h, icon, setChildren } from "./_dom.js";
 
 const NEAR_END_PX = 48;
 const AT_END_PX = 2; // what rounding leaves
+const LOW_PX = 240; // of the list: below, a button over it would cover what there is to read
 
 /** One message on screen. */
 export class MessageElement {
@@ -30,7 +32,7 @@ export class MessageElement {
     this.id = view.id;
     this.body = h("div", { class: "gw-body", dir: view.role === "user" ? "auto" : null });
     this.blocks = new BlocksElement(this.body);
-    this.left = h("details", { class: "gw-left", "data-gw": "chat-left-out" });
+    this.left = h("div", { class: "gw-left", "data-gw": "chat-left-out" });
     this.note = h("p", { class: "gw-note" });
     this.error = h("div", { class: "gw-error" });
     this.tools = h("div", { class: "gw-tools" });
@@ -65,10 +67,11 @@ export class MessageElement {
   showLeft(words, summary) {
     if (this.left.dataset.words === words) return;
     this.left.dataset.words = words;
-    const line = [icon("info"), h("span", { text: words })];
-    this.left.classList.toggle("gw-left-plain", !summary);
-    if (summary) this.left.replaceChildren(h("summary", { title: "Show what was sent in their place" }, line), h("p", { text: summary }));
-    else this.left.replaceChildren(h("summary", { tabindex: "-1" }, line));
+    const line = [icon(summary ? "open" : "info"), h("span", { text: words })];
+    const shown = summary
+      ? h("details", {}, [h("summary", { title: "Show what was sent in their place" }, line), h("p", { text: summary })])
+      : h("div", { class: "gw-left-line" }, line);
+    this.left.replaceChildren(shown);
   }
 
   /** @param {ErrorView | null} error */
@@ -98,11 +101,14 @@ export class LogElement {
     this.column = h("div", { class: "gw-column" }, [this.empty, this.list, this.working]);
     this.scroller = h("div", { class: "gw-scroll", tabindex: "0", role: "region", "aria-label": "Messages" }, [this.column]);
     this.jump = h("button", { type: "button", class: "gw-jump", hidden: true }, [icon("down"), "Latest"]);
+    this.jumpLow = ghostButton("down", "Go to the latest message", { class: "gw-ghost gw-jump-low", "data-gw": "chat-latest", hidden: true });
     this.root = h("div", { class: "gw-log" }, [this.scroller, this.jump]);
-    this.jump.addEventListener("click", () => {
-      this.scroller.focus({ preventScroll: true }); // the button goes
-      this.toEnd();
-    });
+    for (const button of [this.jump, this.jumpLow]) {
+      button.addEventListener("click", () => {
+        this.scroller.focus({ preventScroll: true }); // the button goes
+        this.toEnd();
+      });
+    }
     this.scroller.addEventListener("scroll", () => this.noteScroll(), { passive: true, signal });
     // What opens inside a message must not move away what the person is looking at.
     this.column.addEventListener("gw-stay", () => {
@@ -130,12 +136,21 @@ export class LogElement {
     // A first small step up is enough: followed on, it would never get further while text comes.
     if (wentUp) this.following = this.left < AT_END_PX;
     else if (this.left < NEAR_END_PX) this.following = true;
-    this.jump.hidden = this.following;
+    this.offerEnd(!this.following);
+  }
+
+  /** @param {boolean} wanted whether there is something to go to */
+  offerEnd(wanted) {
+    // What is said of a token stays at the list's lower edge while one scrolls: where this floats.
+    const isFree = this.list.querySelector(".gw-token-panel:not([hidden])") === null;
+    const floats = isFree && this.scroller.clientHeight >= LOW_PX;
+    this.jump.hidden = !wanted || !floats;
+    this.jumpLow.hidden = !wanted || floats;
   }
 
   follow() {
     if (!this.following) {
-      this.jump.hidden = this.left < NEAR_END_PX;
+      this.offerEnd(this.left >= NEAR_END_PX);
       return;
     }
     this.scroller.scrollTop = this.scroller.scrollHeight;
@@ -144,7 +159,7 @@ export class LogElement {
 
   toEnd() {
     this.following = true;
-    this.jump.hidden = true;
+    this.offerEnd(false);
     this.follow();
   }
 

@@ -53,6 +53,7 @@ export class SettingsAnswer {
       radio.addEventListener("change", () => {
         this.reveal();
         this.changed(this.isEmpty ? 0 : 1);
+        this.root.scrollIntoView({ block: "nearest" }); // what was chosen opens below
       });
       this.radios.set(kind, radio);
       kinds.append(h("label", { class: "gw-cs-pill", title }, [radio, h("span", { text: label })]));
@@ -178,6 +179,8 @@ export class SettingsAnswer {
     this.state.textContent = state;
     this.state.hidden = !state;
     for (const one of [this.schema, this.grammar]) one.setAttribute("aria-invalid", String(Boolean(fault)));
+    // Whoever types it reads what is wrong; in a low chat that would stand below what is seen.
+    if (fault && this.root.contains(document.activeElement)) this.fault.scrollIntoView({ block: "nearest" });
   }
 
   /** @param {FormView} answer @param {boolean} changed */

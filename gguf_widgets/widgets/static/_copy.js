@@ -13,22 +13,27 @@ export async function copyText(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
+    const focused = document.activeElement;
     const area = h("textarea", { "aria-hidden": "true", class: "gw-offscreen" });
     area.value = text;
     document.body.append(area);
     area.select();
     const worked = document.execCommand("copy");
     area.remove();
+    if (focused instanceof HTMLElement) focused.focus({ preventScroll: true });
     return worked;
   }
 }
 
-/** Show a tick on a copy button for a moment. @param {HTMLButtonElement} button */
+/** Show a tick on a copy button for a moment, and say so. @param {HTMLButtonElement} button */
 export function confirmCopy(button) {
+  const label = (button.dataset.label ??= button.getAttribute("aria-label") ?? "");
   button.classList.add("gw-copied");
+  if (label) button.setAttribute("aria-label", "Copied");
   button.replaceChildren(icon("done"));
   setTimeout(() => {
     button.classList.remove("gw-copied");
+    if (label) button.setAttribute("aria-label", label);
     button.replaceChildren(icon("copy"));
   }, 1500);
 }

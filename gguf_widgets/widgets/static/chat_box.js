@@ -73,6 +73,7 @@ class ChatView {
     this.table = new TableElement();
     this.head.end.prepend(this.table.button);
     this.composer = new ComposerElement();
+    this.composer.end.append(this.log.jumpLow);
     this.stats = h("div", { class: "gw-stats", "data-gw": "chat-stats" });
     this.notice = h("div", { class: "gw-notice", role: "status" });
     this.above = h("div", { class: "gw-above" });

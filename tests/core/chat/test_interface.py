@@ -139,6 +139,22 @@ def test_settings_are_checked_before_they_count(make_chat: Any) -> None:
     assert chat.model.streams[0].messages == [{"role": "user", "content": "Hi"}]
 
 
+def test_what_is_said_for_a_conversation_that_is_opened_counts_more_than_what_was_kept(
+    make_chat: Any,
+) -> None:
+    kept = make_chat(FakeModel(["x"]), model_type="code", top_k=7)
+    kept.send("Hi")
+    opened = {"conversation_id": kept.conversation_id}
+    again = make_chat(**opened)
+    assert (again.model_type, again.sampling.top_k) == ("code", 7)
+    other = make_chat(**opened, model_type="text", temperature=0.1)
+    assert (other.model_type, other.system) == ("text", None)
+    assert (other.sampling.top_k, other.sampling.temperature) == (7, 0.1)
+    assert make_chat(**opened).model_type == "text"  # and is kept with it from then on
+    with pytest.raises(InvalidValueError, match="no model_type"):
+        make_chat(**opened, model_type="coda")
+
+
 def test_regenerate_makes_a_branch_and_keeps_the_old_answer(make_chat: Any, store: Store) -> None:
     model = FakeModel(["A"], ["B"], ["better A"])
     chat = make_chat(model)

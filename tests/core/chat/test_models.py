@@ -123,6 +123,26 @@ def test_an_unloaded_model_is_an_error_of_the_message(manager: ModelManager, sto
         assert chat.send("Hello", max_tokens=5).text
 
 
+def test_a_model_that_is_unloaded_in_the_middle_of_an_answer_is_told_as_that(
+    manager: ModelManager, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GGUF_WIDGETS_DEMO_PACE", "20")
+    model = manager.load()
+    with ChatInterface(model, store=store) as chat:
+        texts = Texts(chat)
+        chat.start("Tell me a story")
+        texts.wait_some()
+        manager.unload(model)
+        assert texts.ended.wait(WAIT_S)
+        answer = chat.messages[-1]
+        assert answer.content
+        assert answer.error is not None
+        assert answer.error["kind"] == ModelUnloadedError.__name__
+        assert "unloaded while it wrote this answer" in answer.error["message"]
+        chat.model = manager.load()
+        assert chat.send("Hello", max_tokens=5).text
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("llama_cpp") is None or not demo_model_path().exists(),
     reason="needs llama-cpp-python and the demo model",

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 from support.chat_fakes import FakeModel
+from support.tiny_projector import picture
 
 from gguf_widgets.core.chat import attach as chat_attach
-from gguf_widgets.core.chat.prompt import prompt_for
+from gguf_widgets.core.chat.prompt import num_unseen_images, prompt_for
+from gguf_widgets.core.chat.read import prompt_of
 from gguf_widgets.core.chat.types import Attachment, ChatMessage, MessageStatus, ToolCall
-from gguf_widgets.core.errors import InvalidValueError
+from gguf_widgets.core.errors import InvalidValueError, UnsupportedByModelError
+from gguf_widgets.core.images import cannot_see
 from gguf_widgets.core.store.conversations import Conversations
 from gguf_widgets.core.store.store import Store
 from gguf_widgets.core.types import ImagePart, TextPart
@@ -113,3 +116,59 @@ def test_files_are_kept_and_sent_with_the_message_and_its_edits(
     with pytest.raises(InvalidValueError, match="attach it again"):
         chat.start("Look", attachments=[gone])
     assert chat_attach.attach(b"x")[0].kind == "text"
+
+
+def test_earlier_images_are_only_told_to_a_model_that_cannot_see() -> None:
+    images = (attachment("image"), attachment("text", "Milk"), attachment("image"))
+    asked = message("user", "Look", attachments=images)
+    answer = message("assistant", "A cat.")
+    tool = message("assistant", "", tool_calls=(ToolCall(id="1", name="t", arguments={}),))
+    files = str.encode
+    for line, unseen in (
+        ([asked], 0),
+        ([asked, tool], 0),
+        ([asked, answer], 2),
+        ([asked, answer, message("user", "And now?")], 2),
+        ([asked, answer, message("user", "This?", attachments=images[:1])], 2),
+    ):
+        assert num_unseen_images(line) == unseen
+        sent = prompt_for(line, None, files, sees=False).messages
+        assert ("parts" in sent[0]) is (unseen == 0)
+        assert sent[0]["content"].count("[An image, “it.image”") == unseen
+        assert "Milk" in sent[0]["content"]
+        assert sent[0]["content"].endswith("Look")
+        assert prompt_for(line, None, files).messages[0]["parts"]  # one that sees is shown them all
+    assert "parts" in sent[-1]
+
+
+class Blind(FakeModel):
+    """One that refuses images, as a real one does."""
+
+    sees_images = False
+
+    def stream(self, messages: list[Any], **more: Any) -> Any:
+        if any("parts" in one for one in messages):
+            raise cannot_see()
+        return super().stream(messages, **more)
+
+
+def test_after_a_change_to_a_model_that_cannot_see_the_conversation_goes_on(make_chat: Any) -> None:
+    chat = make_chat(FakeModel(["A cat."]))
+    chat.send("What is it?", attachments=[picture(1, 40, 30)])
+    chat.model = Blind(["I cannot see it."], ["Really."])
+    chat.send("And what colour?")
+    told = chat.model.streams[0].messages[0]["content"]
+    assert told.startswith("[An image, “image”")
+    assert [m.num_unseen_images for m in chat.messages] == [0, 0, 0, 1]
+    # What is shown as read is what was read then, whatever the model can now.
+    then = prompt_of(chat, chat.messages[-1].id).messages
+    assert then == chat.model.streams[0].messages
+    # A question with an image of its own fails in words; the one after it works again.
+    with pytest.raises(UnsupportedByModelError, match="cannot see"):
+        chat.send("And this?", attachments=[picture(1, 40, 30)])
+    assert chat.send("Go on without").text == "Really."
+    assert chat.messages[-1].num_unseen_images == 1
+    chat.model = FakeModel(["A black one."])
+    chat.send("Now?")
+    assert chat.messages[-1].num_unseen_images == 0
+    assert "parts" in chat.model.streams[0].messages[0]

@@ -61,7 +61,7 @@ def test_the_beginning_is_kept_where_it_is_tokens() -> None:
 
 
 def test_a_request_of_its_own_has_nobody_beside_it() -> None:
-    alone = SamplingSettings(repeatable=True)
+    alone = SamplingSettings(reproducible=True)
     model = FakeModel()
     record = complete_record(record_of(model, hello(), alone), model, hello())
     assert record["num_tokens_beside"] == 0

@@ -218,7 +218,7 @@ def test_where_nothing_recorded_differs_the_words_say_what_can_cause_it() -> Non
     )
     assert "The first time the token of now had 50%." in said
     assert "Nothing that is recorded differs." in said
-    assert "repeatable=True" in said
+    assert "reproducible=True" in said
 
 
 def test_differences_that_reach_only_the_last_digits_are_said_to() -> None:

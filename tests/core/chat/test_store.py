@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support.chat_fakes import WAIT_S, FakeModel, Watcher, said
 
+from gguf_widgets.core.chat import saver
 from gguf_widgets.core.chat.interface import ChatInterface
 from gguf_widgets.core.chat.types import EventKind, MessageStatus
 from gguf_widgets.core.errors import InvalidValueError, RequestError, StoreError
@@ -89,6 +90,46 @@ def test_a_store_that_fails_during_an_answer_does_not_break_it(
     assert (kept.content, kept.status) == ("some text", MessageStatus.COMPLETE)
 
 
+def test_what_could_not_be_saved_is_tried_again_by_itself(
+    make_chat: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saver, "_AGAIN_AFTER_S", (0.01,))
+    model = FakeModel()
+    chat = make_chat(model)
+    watcher = Watcher(chat)
+    answer = chat.start("Hi")
+    tries = threading.Semaphore(0)
+    conversations = chat._saver._conversations
+
+    def fail(*args: Any, **keywords: Any) -> None:
+        tries.release()
+        raise StoreError("The disk is full.", reason="full")
+
+    with monkeypatch.context() as context:
+        context.setattr(conversations, "save", fail)
+        model.next_stream().say("some text", None)
+        watcher.wait_end()
+        for _ in range(4):  # the first, and what it does by itself
+            assert tries.acquire(timeout=WAIT_S)
+        assert chat.snapshot().notices == ["This answer is not saved yet. The disk is full."]
+        chat.clear()  # leaving it does not make that untrue
+        assert chat.snapshot().notices == ["This answer is not saved yet. The disk is full."]
+    # Nobody does anything, and it is there; the notice goes, and whoever shows it is told.
+    watcher.wait_for(lambda event: event.kind is EventKind.MODEL)
+    kept = Conversations(store).message(answer.id)
+    assert kept is not None
+    assert (kept.content, kept.status) == ("some text", MessageStatus.COMPLETE)
+    assert chat.snapshot().notices == []
+
+
+def test_a_notice_is_shown_until_the_next_message(make_chat: Any) -> None:
+    chat = make_chat(FakeModel(["a"], ["b"]))
+    chat._notice("Something was left undone.")
+    assert chat.snapshot().notices == ["Something was left undone."]
+    chat.send("Hi")
+    assert chat.snapshot().notices == []
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_fault_in_keeping_an_answer_does_not_end_the_conversation(
     make_chat: Any, monkeypatch: pytest.MonkeyPatch
@@ -145,6 +186,7 @@ HALF = """
 import sys, threading
 sys.path.insert(0, {folder!r})
 from support.chat_fakes import FakeModel
+from gguf_widgets.core.chat import saver
 from gguf_widgets.core.chat.interface import ChatInterface
 from gguf_widgets.core.store.conversations import Conversations
 model = FakeModel()

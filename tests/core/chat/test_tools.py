@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from support.tool_fakes import WritingModel
 
 from gguf_widgets.core.chat.interface import ChatInterface
+from gguf_widgets.core.chat.tool_yes import MAX_UNANSWERED
 from gguf_widgets.core.chat.types import ChatMessage, EventKind, ToolCall
 from gguf_widgets.core.errors import InvalidValueError, RequestError, StoreError
 from gguf_widgets.core.store.conversations import Conversations
@@ -491,3 +494,79 @@ def test_a_call_that_two_programs_allow_in_one_moment_runs_once(
     assert ran == ["Bern"]
     assert calls_of(other)[0].status == "done"  # what the one has made of it is shown
     leave()
+
+
+def test_stop_ends_the_waiting_for_an_approver_that_never_answers(
+    chat_with: Callable[..., ChatInterface], weather: Any, ran: list[Any]
+) -> None:
+    let_go, asked = threading.Event(), threading.Semaphore(0)
+
+    def approve(call: ToolCall) -> object:
+        asked.release()
+        return let_go.wait(WAIT_S)
+
+    chat = chat_with(a_call(), "Done.", tools=[weather], approve=approve)
+    chat.start("How is Bern?")
+    (call,) = until(chat.tool_loop.open_calls, "the call")
+    for number in range(MAX_UNANSWERED):  # the call still waits, and can be asked about again
+        assert asked.acquire(timeout=WAIT_S)
+        until(lambda: chat.tool_loop.asking_id == call.id, "the program is asked")
+        assert chat.busy
+        chat.stop()
+        until(lambda: not chat.busy, f"stop number {number} has ended it")
+        assert (calls_of(chat)[0].status, chat.tool_loop.asking_id) == ("waiting", None)
+        chat.approve(call.id)
+    # So many threads are enough: it is refused in words, and the model goes on.
+    until(lambda: chat.messages[-1].content == "Done." and not chat.busy)
+    assert calls_of(chat)[0].status == "declined"
+    assert "have not come back" in (calls_of(chat)[0].error or "")
+    let_go.set()  # what they say now counts for nothing
+    until(lambda: not _threads_named("gguf-widgets-approve"), "the questions have ended")
+    assert ran == []
+
+
+def _threads_named(name: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == name]
+
+
+def test_a_chat_dropped_while_its_tool_runs_leaves_no_call_that_runs_for_ever(
+    chat_with: Callable[..., ChatInterface], store: Store, ran: list[Any]
+) -> None:
+    may_end = threading.Event()
+
+    def slow(city: str) -> str:
+        """Take long."""
+        ran.append(city)
+        may_end.wait(WAIT_S)
+        return "came back"
+
+    first = chat_with(a_call("slow"), tools=[slow])
+    leave = first.tool_loop.ask_here()
+    first.start("Go")
+    (call,) = until(first.tool_loop.open_calls, "the call")
+    until(lambda: not first.busy)
+    leave()
+    conversation_id = first.conversation_id
+    # A chat of its own allows it, as after a restart, and is dropped without a word.
+    dropped = ChatInterface(
+        WritingModel("On."), tools=[slow], conversation_id=conversation_id, store=store
+    )
+    dropped.approve(call.id)
+    until(lambda: ran, "the call runs")
+    gone, loop = weakref.ref(dropped), dropped.tool_loop
+    del dropped
+    gc.collect()
+    assert gone() is None
+    other = chat_with("Done.", tools=[slow], conversation_id=conversation_id)
+    with pytest.raises(RequestError, match="another window"):
+        other.decline(call.id)  # it does run
+    may_end.set()
+    (message,) = (m for m in other.messages if m.tool_calls)
+    kept = Conversations(store)
+    until(lambda: not kept.is_held(message.id), "nobody holds it any more")
+    loop.stop()  # as an iterator does that is collected with it: there is nothing to stop
+    other.clear()
+    other.open(str(conversation_id))
+    assert (calls_of(other)[0].status, calls_of(other)[0].result) == ("done", "came back")
+    other.tool_loop.go_on()
+    until(lambda: other.messages[-1].content == "Done.")

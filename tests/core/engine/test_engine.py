@@ -144,7 +144,7 @@ def test_a_request_that_is_to_be_repeatable_computes_its_whole_prompt():
     engine = make()
     ask(engine, "first", [5] * 60, max_tokens=5)
     run(engine)
-    ask(engine, "alone", [5] * 60, max_tokens=5, repeatable=True)
+    ask(engine, "alone", [5] * 60, max_tokens=5, reproducible=True)
     assert run(engine)["alone"][-1].reply.usage.num_cached_tokens == 0
     for name, cached in (("next", 0), ("last", 59)):  # what was kept before it is gone
         ask(engine, name, [5] * 60, max_tokens=5, seed=7)

@@ -60,7 +60,7 @@ def test_a_reply_is_the_same_with_guesses_and_takes_fewer_steps():
 class Rows:
     """Counts the rows of each batch, of several sequences that repeat themselves."""
 
-    def __init__(self, num_sequences, max_tokens, repeatable=False, **more) -> None:
+    def __init__(self, num_sequences, max_tokens, reproducible=False, **more) -> None:
         self.sizes: list[int] = []
         engine = make(n_ctx=1024, n_batch=256, n_draft=3, fault=self.see, script=in_a_ring, **more)
         engine._drafts.length = lambda _: 3
@@ -70,7 +70,7 @@ class Rows:
                 str(number),
                 [97, 98, 99, 100, 101, 102, 103] * 2,
                 max_tokens=max_tokens,
-                repeatable=repeatable,
+                reproducible=reproducible,
             )
         self.replies = [events[-1].reply for events in run(engine).values()]
 
@@ -94,5 +94,5 @@ def test_nothing_is_guessed_behind_the_longest_reply_there_may_be():
 
 
 def test_nothing_is_guessed_where_it_could_not_be_taken_back_or_would_change_the_last_digits():
-    assert Rows(1, 10, repeatable=True).sizes == [14] + [1] * 9
+    assert Rows(1, 10, reproducible=True).sizes == [14] + [1] * 9
     assert Rows(1, 10, can_cut=False).sizes == [14] + [1] * 9

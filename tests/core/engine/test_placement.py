@@ -219,7 +219,7 @@ def test_no_row_gives_way_where_that_would_not_make_enough_room():
     ask(engine, "row", [2] * 10, client="table", batch=True, max_tokens=30)
     engine.step()
     ask(engine, "too large now", [3] * 200, client="person", max_tokens=5)
-    ask(engine, "too large and alone", [3] * 20, client="p", max_tokens=5, repeatable=True)
+    ask(engine, "too large and alone", [3] * 20, client="p", max_tokens=5, reproducible=True)
     steps_until_done(engine, "row")
     assert engine.stats().num_preemptions == 0
     run(engine)
@@ -273,7 +273,7 @@ def test_who_waits_for_a_prefix_goes_on_when_its_leader_gives_way_in_the_same_st
 
 def test_a_repeatable_row_is_not_computed_in_two_parts():
     engine = make(n_ctx=400, script=lambda *_: 97)
-    ask(engine, "row", [1] * 5, client="table", batch=True, repeatable=True, max_tokens=50)
+    ask(engine, "row", [1] * 5, client="table", batch=True, reproducible=True, max_tokens=50)
     for _ in range(5):
         engine.step()
     ask(engine, "person", [50] * 5, client="person", max_tokens=3)
@@ -315,7 +315,7 @@ def test_a_repeatable_request_runs_when_nothing_else_does_and_nothing_else_meanw
     for number in range(3):
         ask(engine, f"before {number}", row(number), max_tokens=20)
     engine.step()
-    ask(engine, "alone", row(3), repeatable=True, max_tokens=20)
+    ask(engine, "alone", row(3), reproducible=True, max_tokens=20)
     for number in range(3):
         ask(engine, f"after {number}", row(number), client="other", max_tokens=20)
     ends = []

@@ -103,7 +103,7 @@ def test_a_requests_luck_is_its_own_whatever_runs_beside_it(engine):
 
 
 def test_a_repeatable_request_is_the_same_to_the_last_digit_among_others(engine):
-    settings = {"seed": 11, "logprobs": 2, "repeatable": True} | OPEN
+    settings = {"seed": 11, "logprobs": 2, "reproducible": True} | OPEN
     alone = reply_to(engine, **settings)
     for number in range(12):
         ask(engine, str(number), prompt=PROMPT[number:], **OPEN)
@@ -176,7 +176,7 @@ def test_mirostat_steers_towards_the_surprise_asked_for(engine):
 
 def test_the_first_mirostat_is_there_too(engine):
     # It estimates the slope of Zipf's law, which a model of random weights does not follow.
-    settings = {"temperature": 1.0, "seed": 3, "ignore_eos": True, "repeatable": True}
+    settings = {"temperature": 1.0, "seed": 3, "ignore_eos": True, "reproducible": True}
     texts = [reply_to(engine, mirostat=version, **settings).text for version in (0, 1, 1, 2)]
     assert texts[1] == texts[2]
     assert len(set(texts)) == 3
@@ -258,7 +258,7 @@ def test_whatever_a_sampler_does_to_the_candidates_the_next_token_has_all_of_the
         assert reply.text.islower(), reply
         # Two ways to the same: llama.cpp's own array without the end, and the engine's.
         theirs, ours = (
-            reply_to(engine, seed=seed, repeatable=True, **settings, **one)
+            reply_to(engine, seed=seed, reproducible=True, **settings, **one)
             for one in ({"ignore_eos": True}, {"min_tokens": 100})
         )
         assert ours.text == theirs.text

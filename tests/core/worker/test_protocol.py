@@ -26,8 +26,9 @@ from gguf_widgets.core.types import (
     Timings,
     ToolRequest,
     Usage,
+    VocabularyFacts,
 )
-from gguf_widgets.core.worker import framing, protocol
+from gguf_widgets.core.worker import framing, protocol, score_messages
 from gguf_widgets.core.worker.framing import FrameReader
 from gguf_widgets.core.worker.protocol import Prompt
 
@@ -60,6 +61,11 @@ CLIENT_MESSAGES = [
         ),
     ),
     protocol.GetTemplateFacts(request_id="c1-7", chat_template="{{ 1 }}"),
+    score_messages.Score(
+        request_id="c1-8", tokens=[1, 2], before=Prompt(text="a"), halves=False, top=3, full=True
+    ),
+    score_messages.ScoreTaken(request_id="c1-8", num_pieces=2),
+    score_messages.GetVocabulary(request_id="c1-9"),
     protocol.GetStats(request_id="c1-5"),
     protocol.Abort(request_id="c1-1"),
     protocol.Ping(nonce=7),
@@ -91,6 +97,23 @@ SERVER_MESSAGES = [
     Finished(request_id="c1-1", reply=_REPLY),
     Failed(request_id="c1-1", error={"kind": "DecodeError", "message": "m", "details": {}}),
     protocol.Tokens(request_id="c1-2", tokens=[]),
+    score_messages.ScoreBegun(
+        request_id="c1-8",
+        tokens=b"\1\0\0\0",
+        num_before=0,
+        num_scored=1,
+        halves=True,
+        n_window=512,
+        num_windows=1,
+        n_vocab=2,
+    ),
+    score_messages.ScorePiece(
+        request_id="c1-8", first=1, count=1, num_top=0, logprobs=b"\0\0\0\0", texts=[(1, "a")]
+    ),
+    score_messages.Scored(request_id="c1-8", num_scored=1, num_bytes=1),
+    score_messages.VocabularyTold(
+        request_id="c1-9", facts=VocabularyFacts(n_vocab=2, digest="d", ends=(1,))
+    ),
     protocol.Text(request_id="c1-3", text=""),
     protocol.Rendered(request_id="c1-4", text="t", num_tokens=1),
     protocol.PromptShown(

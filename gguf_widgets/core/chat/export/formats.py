@@ -48,6 +48,7 @@ class Format(NamedTuple):
     mime: str
     write: Callable[[Tree], tuple[str, list[str]]]
     is_whole: bool = False  # with tokens, and all branches
+    mark: str = ""  # in the file's name, where another form has the same ending
 
 
 FORMATS: Final[dict[str, Format]] = {
@@ -87,6 +88,7 @@ FORMATS: Final[dict[str, Format]] = {
         "json",
         "application/json",
         openai_form.to_json,
+        mark=" (OpenAI)",
     ),
     "openai-jsonl": Format(
         "OpenAI messages (JSONL)",
@@ -152,7 +154,8 @@ def export(
     text, notes = form.write(shared)
     if shared is not tree and form.is_whole:
         notes = [*notes, NOTE]
-    return Exported(text, f"{file_stem(tree.conversation.title)}.{form.ending}", form.mime, notes)
+    stem = f"{file_stem(tree.conversation.title)}{form.mark}"
+    return Exported(text, f"{stem}.{form.ending}", form.mime, notes)
 
 
 def file_stem(title: str) -> str:

@@ -27,6 +27,7 @@ import msgspec
 from gguf_widgets.core.chat.export.tree import Tree
 from gguf_widgets.core.chat.types import ChatMessage, Conversation
 from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError
+from gguf_widgets.core.settings import current_names
 from gguf_widgets.core.store.json_values import to_json
 from gguf_widgets.core.store.token_blob import KeptTokens
 from gguf_widgets.core.types import SamplingSettings, Timings, Usage
@@ -151,6 +152,7 @@ def _known_parts(fields: dict[str, Any], lost: set[str]) -> dict[str, Any]:
     for name, kind in _STRICT.items():
         part = fields.get(name)
         if isinstance(part, dict):
+            part = current_names(part) if kind is SamplingSettings else part
             known[name] = {key: part[key] for key in part if key in kind.__struct_fields__}
             lost |= {f"{name}.{key}" for key in part.keys() - known[name].keys()}
     return known

@@ -169,7 +169,9 @@ def _lines(text: str, error: ValueError) -> Any:
         except ValueError as fault:
             if number == 1:
                 raise InvalidValueError(
-                    f"This is no JSON, so it is no conversation that can be read here: {error}."
+                    f"No conversation can be read from this file: it is no JSON ({error}). What can"
+                    " be read back are exports as JSON or OpenAI messages, and ChatGPT's"
+                    " conversations.json; Markdown, web pages and plain text are for reading."
                 ) from error
             raise InvalidValueError(f"Line {number:,} of this file is no JSON: {fault}.") from fault
     return found

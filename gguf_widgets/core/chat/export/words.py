@@ -118,19 +118,25 @@ def end_words(message: ChatMessage) -> str:
 
 def left_out_words(message: ChatMessage) -> str:
     """Return what of the conversation the model did not see for this answer, or ""."""
-    if not message.left_out:
-        return ""
-    count = _count(len(message.left_out), "earlier message")
-    were = "was" if len(message.left_out) == 1 else "were"
-    instead = " A summary was sent instead." if message.summary else ""
-    return f"{count} {were} not sent for this answer: the context was full.{instead}"
+    told = []
+    if message.left_out:
+        count = _count(len(message.left_out), "earlier message")
+        were = "was" if len(message.left_out) == 1 else "were"
+        instead = " A summary was sent instead." if message.summary else ""
+        told.append(f"{count} {were} not sent for this answer: the context was full.{instead}")
+    if message.num_unseen_images:
+        count = _count(message.num_unseen_images, "earlier image")
+        were = "was" if message.num_unseen_images == 1 else "were"
+        told.append(f"{count} {were} not sent for this answer: its model cannot see images.")
+    return " ".join(told)
 
 
 def facts_of(message: ChatMessage) -> list[str]:
     """Return an answer's figures: tokens, times, seed, settings that differ from the usual."""
     facts = []
     if message.usage is not None:
-        facts.append(_count(message.usage.num_completion_tokens, "token"))
+        given, new = message.num_given_tokens, message.usage.num_completion_tokens
+        facts.append(_count(given + new, "token") + (f", {new:,} of them new" if given else ""))
     timings = message.timings
     if timings is not None and timings.decode_tok_per_s is not None:
         facts.append(format_rate(timings.decode_tok_per_s))

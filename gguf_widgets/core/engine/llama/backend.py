@@ -36,9 +36,11 @@ from gguf_widgets.core.engine.llama.sampling import (
     log_probabilities,
     logits_view,
 )
+from gguf_widgets.core.engine.llama.scoring import LlamaScorer
 from gguf_widgets.core.engine.llama.state import describe_format, read_state, write_state
 from gguf_widgets.core.engine.llama.vision import LlamaVision
 from gguf_widgets.core.engine.llama.vocabulary import LlamaVocabulary
+from gguf_widgets.core.engine.scoring_backend import Scorer
 from gguf_widgets.core.engine.vision import Vision
 from gguf_widgets.core.errors import DecodeError, StateFileError, UnsupportedByModelError
 from gguf_widgets.core.types import LoadSettings
@@ -77,6 +79,7 @@ class LlamaBackend:
         self._context: Any = None
         self._samplers: Samplers | None = None
         self.embedder: Embedder | None = None
+        self.scorer: Scorer | None = None
         self.vision: Vision | None = None
         self._flag = ctypes.create_string_buffer(b"", 2)
         self._copy_of: tuple[int, NDArray[np.uint8]] | None = (
@@ -97,6 +100,7 @@ class LlamaBackend:
         self.tokenize = self._vocabulary.tokenize
         self.detokenize = self._vocabulary.detokenize
         self.token_to_piece = self._vocabulary.piece
+        self.vocabulary_digest = self._vocabulary.digest
         self.chat_template = _template_of(self._model, None)
         self.tool_template = _template_of(self._model, b"tool_use")
         if not is_made_for_embedding(self._model):
@@ -108,7 +112,10 @@ class LlamaBackend:
             self._model, self._vocabulary, settings, adapters.apply, can_write=self.can_write
         )
         self.settings = embedder.settings
-        if not self.can_write:
+        if self.can_write:
+            n_vocab = self.vocabulary.n_vocab
+            self.scorer = LlamaScorer(self._model, n_vocab, settings, adapters.apply)
+        else:
             self.memory = Memory(MemoryKind.ATTENTION, n_slots=1, n_outputs=1)
             self.batch = BatchArrays.empty(1)
             self.state_format = ""
@@ -256,6 +263,8 @@ class LlamaBackend:
             self._samplers = None
         if self.embedder is not None:
             self.embedder.close()
+        if self.scorer is not None:
+            self.scorer.close()
         if self.vision is not None:
             self.vision.close()
             self.vision = None

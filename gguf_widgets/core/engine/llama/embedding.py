@@ -263,16 +263,10 @@ class LlamaEmbedder:
         return remembers and bool(lib.llama_get_causal_attn(self._context))
 
     def _cell_bytes(self) -> int:
-        """Guess what a cell takes: right for plain attention, too much for most others."""
+        """Guess what a cell takes; nothing where there are none."""
         if self._context is not None and not lib.llama_get_memory(self._context):
             return 0
-        model = self._model
-        head = lib.llama_model_n_embd(model) // max(1, lib.llama_model_n_head(model))
-        numbers = lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model) * head
-        sizes = {"f32": 4, "f16": 2, "bf16": 2}
-        both = sizes.get(self._settings.type_k or "f16", 1)
-        both += sizes.get(self._settings.type_v or "f16", 1)
-        return int(numbers * both)
+        return loading.cell_bytes(self._model, self._settings)
 
     def _standard_size(self) -> None:
         self._n_rows, self._n_cells = self.n_batch, max(_CELLS, self.n_batch)

@@ -19,6 +19,7 @@ from gguf_widgets.core.errors import InvalidValueError, ModelLoadError
 from gguf_widgets.core.types import LoadSettings
 
 __all__ = [
+    "cell_bytes",
     "check_kind",
     "common_settings",
     "context_params",
@@ -96,6 +97,15 @@ def check_kind(model: Any) -> None:
         raise ModelLoadError("Diffusion models are not supported.")
     if not lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)):
         raise ModelLoadError("The model has no vocabulary, so it can neither read nor write.")
+
+
+def cell_bytes(model: Any, settings: LoadSettings) -> int:
+    """Guess what a cell takes: right for plain attention, too much for most others."""
+    head = lib.llama_model_n_embd(model) // max(1, lib.llama_model_n_head(model))
+    numbers = lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model) * head
+    sizes = {"f32": 4, "f16": 2, "bf16": 2}
+    both = sizes.get(settings.type_k or "f16", 1) + sizes.get(settings.type_v or "f16", 1)
+    return int(numbers * both)
 
 
 def memory_kind(model: Any) -> MemoryKind:

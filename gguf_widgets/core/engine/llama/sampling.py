@@ -26,14 +26,12 @@ from gguf_widgets.core.engine import sampler
 from gguf_widgets.core.engine.backend import SamplerSpec
 from gguf_widgets.core.engine.llama.library import log
 from gguf_widgets.core.engine.llama.vocabulary import LlamaVocabulary
+from gguf_widgets.core.engine.log_softmax import likeliest
 from gguf_widgets.core.errors import DecodeError, GrammarError, InvalidValueError
 
 __all__ = ["LlamaSampler", "Samplers", "likeliest", "log_probabilities", "logits_view"]
 
 _ENTRY = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-
-# The vocabulary is looked through in so many parts at once, for its likeliest tokens.
-_PARTS = 64
 
 # A run over a table asks for the same grammar in every row; each is parsed once.
 _KEPT_GRAMMARS = 16
@@ -321,27 +319,6 @@ def log_probabilities(
     # numpy adds up in pairs: with 150,000 numbers that is as good as double precision, and quicker.
     total = float(np.log(float(shifted.sum()))) + float(highest)
     return float(logits[token]) - total, [(t, float(logits[t]) - total) for t in top]
-
-
-def likeliest(logits: np.ndarray[Any, np.dtype[np.float32]], count: int) -> list[int]:
-    """Return the `count` tokens with the highest logits, equal ones in order of their ids.
-
-    Several times as quick as `argpartition` over all of a large vocabulary. It is cut into columns
-    of `_PARTS` tokens; of their highest logits, the `count`-th is one that at least so many tokens
-    reach. All that do are in the few columns that reach it, or left over at the end.
-    """
-    count = min(count, len(logits))
-    width = len(logits) // _PARTS
-    if width > count:
-        end = width * _PARTS
-        peaks = logits[:end].reshape(_PARTS, width).max(axis=0)
-        columns = np.flatnonzero(peaks >= np.partition(peaks, -count)[-count])
-        inside = np.add.outer(np.arange(0, end, width), columns).ravel()
-        best = np.concatenate((inside, np.arange(end, len(logits))))
-    else:
-        best = np.arange(len(logits))
-    found: list[int] = best[np.lexsort((best, -logits[best]))[:count]].tolist()
-    return found
 
 
 _STAGES: dict[str, Callable[..., Any]] = {

@@ -7,6 +7,7 @@ prompts (`engine.prompt`), characters out of pieces (`engine.detokenizer`).
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ class LlamaVocabulary:
         self.suppressed = _suppressed(self.handle)
         self._pieces: list[bytes | None] = [None] * self.facts.n_vocab
         self._by_piece: dict[bytes, int] = {}
+        self._digest: str | None = None
 
     def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
         """See `Backend.tokenize`; with `add_special`, what the model wants around a text is added.
@@ -78,6 +80,18 @@ class LlamaVocabulary:
         if piece is None:
             piece = self._pieces[token] = _piece(self.handle, token, special=False)
         return piece
+
+    def digest(self) -> str:
+        """See `Backend.vocabulary_digest`."""
+        known = self._digest
+        if known is None:
+            found = hashlib.sha256()
+            for token in range(self.facts.n_vocab):
+                text = lib.llama_vocab_get_text(self.handle, token) or b""
+                kind = lib.llama_vocab_get_attr(self.handle, token)
+                found.update(b"%d %d %s" % (len(text), kind, text))
+            known = self._digest = found.hexdigest()
+        return known
 
     def cut(self, data: bytes) -> list[int] | None:
         """Cut bytes into tokens whose own bytes, joined, are exactly these; None if none are.

@@ -129,3 +129,12 @@ def test_a_name_that_no_file_can_have_is_refused_in_words(chat: ChatInterface) -
     for path in ("/", "a\0b.json"):
         with pytest.raises(InvalidValueError, match="cannot be written"):
             chat.save(path, "json")
+
+
+def test_two_forms_of_one_conversation_have_two_names(chat: ChatInterface) -> None:
+    chat.send("Tell me a word")
+    assert chat.conversation_id is not None
+    kept = Conversations(chat.store)
+    names = [export(kept, chat.conversation_id, form).name for form in FORMATS]
+    assert len(set(names)) == len(FORMATS)
+    assert "Tell me a word.json" in names
