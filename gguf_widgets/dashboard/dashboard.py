@@ -137,7 +137,7 @@ class Dashboard(anywidget.AnyWidget):
         self._unsubscribe = chat.chat.subscribe(self._on_chat)
         picker.observe(self._on_model, ["model", "loading", "has_own"])
         for one in (downloader, uploader):
-            one.observe(lambda _change: picker.refresh(), "finished")
+            one.observe(lambda _change: self._on_new_file(), "finished")
         answer_where_asked(self.comm)
         self.on_msg(self._on_page)
         self._on_model()
@@ -202,6 +202,10 @@ class Dashboard(anywidget.AnyWidget):
                 part.model = model
         self._show_in_compare()
         self._actor.post({"kind": "snapshot"})
+
+    def _on_new_file(self) -> None:
+        self.picker.refresh()
+        self._show_in_compare()
 
     def _show_in_compare(self) -> None:
         """Tell the Compare tab, if it has been opened, which model is loaded."""

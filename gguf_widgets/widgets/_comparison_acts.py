@@ -135,6 +135,8 @@ class Acts:
         number, a, b = (content.get(name) for name in ("number", "a", "b"))
         if not all(isinstance(one, int) and not isinstance(one, bool) for one in (number, a, b)):
             raise InvalidValueError("Choose a prompt and two sides.")
+        if a == b:
+            raise InvalidValueError("Choose two different sides.")
 
         def look() -> None:
             self._answer_with(

@@ -325,12 +325,14 @@ class LiveSides:
             self._changed()
 
         memory = Memory(self._manager, have, self._stopping.is_set, comes)
-        self._memories.append(memory)
 
         try:
             loaded = memory.load([(side.number, side.record) for side in sides], begins)
         except LoadCancelledError:
+            memory.unload()
             return [], []
+        if any(model not in have.values() for model in loaded.models.values()):
+            self._memories.append(memory)
         later = [by_number[number] for number in loaded.later]
         for number, error in loaded.failed.items():
             # What is in memory from before is not Memory's own, so it cannot know that room comes.

@@ -8,7 +8,6 @@ comparison (`compare`), words (`_comparison_words`), voting (`_comparison_vote`)
 from __future__ import annotations
 
 import html
-import importlib.util
 import math
 import re
 import time
@@ -99,7 +98,6 @@ class OpenComparison:
             ],
             "canGoOn": not is_running and (not is_finished or num_failed > 0),
             "goOnText": "Try again what failed" if is_finished else "Go on",
-            "stopEarly": one.stop_early or "",
             "version": one.changes(),
         }
 
@@ -179,7 +177,6 @@ class OpenComparison:
             "rows": rows,
             "differences": told,
             "votes": votes,
-            "canDraw": importlib.util.find_spec("plotly") is not None,
         }
 
     def figure(self, content: Message) -> Message:

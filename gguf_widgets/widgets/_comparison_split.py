@@ -14,7 +14,7 @@ from gguf_widgets.core.format import plain_text
 from gguf_widgets.core.scores.alignment import SplitSide
 from gguf_widgets.core.scores.divergence import Divergence
 
-__all__ = ["chance_words", "split_view"]
+__all__ = ["chance_words", "shown_token", "split_view"]
 
 _MOST_TOP: Final = 5
 

@@ -1,6 +1,6 @@
 """The comparison view in a real browser: read along, many prompts, votes by keyboard, hostile text.
 
-Pictures of what is looked at are kept in ``artifacts/screens``. About a minute and a half.
+Pictures of what is looked at are kept in ``artifacts/screens``. About two minutes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 from playwright.sync_api import expect
 from support.axe import serious_faults
 from support.browser import LONG_MS, Watched
+from support.focus_rings import rings_not_seen
 from support.hostile_outputs import OUTPUTS
 from support.lab_page import reload, run_cell, save
 from support.screen_check import faults_of
@@ -190,6 +191,7 @@ def test_many_prompts_go_on_without_the_page_and_are_looked_at_and_voted_on(
         first.gw("comparison-many-max").fill("12")
         expect(first.gw("comparison-start")).to_be_enabled()
         photograph(first, "many-light")
+        assert rings_not_seen(first.page, ROOT) == []
         assert serious_faults(first.page, ROOT) == []
         first.gw("comparison-start").click()
         work = first.gw("comparison-work")
@@ -233,6 +235,8 @@ def test_many_prompts_go_on_without_the_page_and_are_looked_at_and_voted_on(
         chart = second.gw("comparison-chart")
         expect(chart.locator(".scatterlayer .trace")).to_have_count(2)
         photograph(second, "done-light")
+        assert serious_faults(second.page, ROOT) == []
+        assert rings_not_seen(second.page, ROOT) == []
         second.gw("comparison-figure", kind="differences").click()
         expect(chart.locator("svg").first).to_contain_text("demo minus")
         second.gw("comparison-figure", kind="votes").click()
@@ -265,6 +269,8 @@ def test_many_prompts_go_on_without_the_page_and_are_looked_at_and_voted_on(
         assert "temperature" not in voting.inner_text()
         assert not second.gw("comparison-differences").is_visible()
         photograph(second, "vote-light")
+        assert serious_faults(second.page, ROOT) == []
+        voting.focus()
         for done, key in enumerate("12301", start=1):
             second.page.keyboard.press(key)
             # What is pressed before the next pair is seen does not count for it.

@@ -13,6 +13,7 @@ from gguf_widgets.compare.scoring_regex import Regex
 from gguf_widgets.compare.sides import Side
 from gguf_widgets.core.errors import InvalidValueError
 from gguf_widgets.widgets._comparison_draft import Draft, SideDraft, draft_of, judge
+from gguf_widgets.widgets._comparison_split import chance_words, shown_token
 
 MODELS = {"a": Side("a"), "b": Side("b"), "set": Side("c", load={"n_ctx": 512}, system="Hi.")}
 TWO = [SideDraft(model="a"), SideDraft(model="b")]
@@ -131,3 +132,25 @@ def test_what_is_no_form_is_refused_in_words(sent: Any) -> None:
 def test_a_form_is_read_back_as_it_was_kept() -> None:
     draft = many(reference="answer", scores=["exact"], early=True, strict=True)
     assert draft_of(msgspec.to_builtins(draft)) == draft
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (1.0, "100%"),
+        (0.9999, "more than 99.9%"),
+        (0.5, "50%"),
+        (0.0123, "1.2%"),
+        (0.0009, "less than 0.1%"),
+    ],
+)
+def test_probabilities_have_sensible_digits(share: float, words: str) -> None:
+    assert chance_words(share) == words
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [(" town", "␣town"), ("\n", "↵"), (" ", "␣"), ("", "(nothing)"), ("a\u202eb", "a b")],
+)
+def test_tokens_are_shown_with_their_blanks(token: str, shown: str) -> None:
+    assert shown_token(token) == shown

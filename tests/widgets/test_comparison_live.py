@@ -47,7 +47,8 @@ def test_with_one_model_two_sides_stand_ready_and_answer_and_what_is_shown_is_wh
     live = ask(page, max_tokens="40")
     texts = [side.text for side in page.widget._asking.live.sides]
     assert all(texts)
-    assert page.blocks == {i: markdown.to_blocks(text) for i, text in enumerate(texts)}
+    expected = {i: markdown.to_blocks(text) for i, text in enumerate(texts)}
+    page.until(lambda _state: page.blocks == expected)  # the last piece comes a moment later
     for side in live["sides"]:
         told = [figure["value"] for figure in side["figures"]]
         assert any(one.endswith("tokens") for one in told)
@@ -59,7 +60,7 @@ def test_with_one_model_two_sides_stand_ready_and_answer_and_what_is_shown_is_wh
     # A page that is loaded again shows all of it.
     page.reload()
     page.until(lambda state: state["live"])
-    assert page.blocks == {i: markdown.to_blocks(text) for i, text in enumerate(texts)}
+    page.until(lambda _state: page.blocks == expected)
 
 
 def test_where_two_answers_part_is_marked_with_what_both_thought(open_view: Open) -> None:
@@ -92,11 +93,12 @@ def test_answers_are_kept_for_the_next_kernel_and_part_by_text_then(
     page = open_view()
     page.sides({"label": "Cold"}, {"label": "Warm", **WARM})
     ask(page)
-    blocks = page.blocks
+    texts = [side.text for side in page.widget._asking.live.sides]
     page.widget.close()
     again = open_view()
     state = again.until(lambda state: state["live"])
-    assert again.blocks == blocks
+    expected = {i: markdown.to_blocks(text) for i, text in enumerate(texts)}
+    again.until(lambda _state: again.blocks == expected)
     assert state["live"]["isFromBefore"]
     assert [side["label"] for side in state["live"]["sides"]] == ["Cold", "Warm"]
     assert state["draft"]["draft"]["prompt"] == STORY

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +14,12 @@ from support.comparison_page import ComparisonPage
 
 from gguf_widgets.compare.comparison import Comparison
 from gguf_widgets.compare.records import Records
+from gguf_widgets.compare.sides import Side
+from gguf_widgets.core.config import models_dir
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.store.store import Store
+from gguf_widgets.demo import demo_model_path
+from gguf_widgets.widgets.comparison_view import ComparisonView
 from tests.compare.made_up import made_up
 
 Open = Callable[..., ComparisonPage]
@@ -87,6 +94,43 @@ def test_from_a_table_to_what_came_of_it(open_view: Open) -> None:
     assert state["earlier"]["list"][0]["done"] == 8
     other.ask("open", id=opened["id"])
     other.until(lambda state: state["open"] and state["open"]["id"] == opened["id"])
+
+
+def test_of_sides_that_cannot_answer_is_said_where_they_stand_and_they_are_tried_again(
+    open_view: Open, home: Path
+) -> None:
+    late = models_dir() / "late.gguf"
+    page = open_view(["demo", Side(late, label="Late")], ["Hello", "Bye"])
+    page.draft(max_tokens="5")
+    page.ask("start")
+    state = finished(page)
+    assert state["open"]["words"] == "Finished, but for what could not answer."
+    assert [side["status"] for side in state["open"]["sides"]] == ["done", "failed"]
+    assert "late.gguf" in state["open"]["sides"][1]["error"]
+    assert state["open"]["notes"] == [], "it is said once"
+    assert state["open"]["goOnText"] == "Try again what failed"
+    rows = page.ask("rows", start=0, stop=9)["rows"]
+    assert [row["answers"][1]["text"] for row in rows] == ["—", "—"]
+    assert all(row["answers"][0]["text"] for row in rows)
+    models_dir().mkdir(parents=True, exist_ok=True)
+    shutil.copy(demo_model_path(), late)
+    assert "error" not in page.ask("go-on")
+    state = page.until(
+        lambda state: state["open"]["status"] == "finished" and not state["open"]["canGoOn"]
+    )
+    assert [side["status"] for side in state["open"]["sides"]] == ["done", "done"]
+    # Both are asked the same, and are the same model: the answers do not part.
+    assert page.ask("split", number=0, a=0, b=1)["split"]["isSame"]
+    for bad in ({"number": 9, "a": 0, "b": 1}, {"number": 0, "a": 0, "b": 0}, {"number": "0"}):
+        assert page.refused("split", **bad)
+
+
+def test_a_view_that_nobody_has_seen_does_nothing(store: Store, manager: ModelManager) -> None:
+    before = {thread.name for thread in threading.enumerate()}
+    view = ComparisonView(store=store, manager=manager)
+    view.show_in_frame(model="demo")
+    assert {thread.name for thread in threading.enumerate()} == before
+    view.close()
 
 
 def test_files_hold_what_the_comparison_has(open_view: Open, store: Store) -> None:
@@ -185,7 +229,7 @@ def test_earlier_ones_are_renamed_and_deleted_and_one_at_work_is_not(
     made = made_up(store, {"One": ["a"], "Two": ["b"]})
     page = open_view(comparison=made)
     page.ask("rename", id=made.id, title="  The \n first ")
-    page.until(lambda state: state["earlier"]["list"][0]["title"] == "The first")
+    page.until(lambda state: [one["title"] for one in state["earlier"]["list"]] == ["The first"])
     for title in ("", "  ", "x" * 201, None, 3):
         assert page.refused("rename", id=made.id, title=title)
     records = Records(store)

@@ -31,6 +31,7 @@ from gguf_widgets.core.types import Reply, TokenChance
 
 __all__ = ["Divergence", "divergence", "with_both_sides"]
 
+_SHOWN = 40  # characters of what comes before the place
 _MAX_TOP = 100  # as `SamplingSettings.logprobs`
 
 # Of the keywords of a call, those that change what the model is given.
@@ -85,7 +86,9 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
                     f"Both replies are the same, word for word ({len(self.a.text):,} characters)."
                 )
             return "The replies are the same as far as both go; one was cut off earlier."
-        after = self.common_text[-40:]
+        after = self.common_text
+        if len(after) > _SHOWN:  # from a word's beginning on
+            after = "…" + after[-_SHOWN:].partition(" ")[2]
         where = f"after “{plain_text(after)}”" if after else "at the very beginning"
         if split.by == "tokens":
             where = f"at token {(split.a.index or 0) + 1:,}, {where}"

@@ -72,8 +72,10 @@ export class AnswerCard {
   /** @param {number} keep @param {string[]} blocks @returns {boolean} whether it could be put together */
   take(keep, blocks) {
     const isAtEnd = this.scroller.scrollHeight - this.scroller.scrollTop - this.scroller.clientHeight < NEAR_END_PX;
+    // An answer that comes whole is read from its beginning.
+    const isGrowing = this.blocks.shown.length > 0 || this.root.dataset.status === "answering";
     const isDone = this.blocks.applyDelta(keep, blocks);
-    if (isAtEnd && this.root.dataset.status !== "done") this.scroller.scrollTop = this.scroller.scrollHeight;
+    if (isAtEnd && isGrowing) this.scroller.scrollTop = this.scroller.scrollHeight;
     return isDone;
   }
 }
