@@ -38,6 +38,7 @@ TITLES = {
     "scores": "Scoring a text, and noting when tokens come",
     "attach": "One model for several notebooks",
     "monitor": "What recording speeds and use costs",
+    "charts": "Charts of what happens, beside Plotly's `FigureWidget`",
     "header": "Finding models",
     "upload": "Bringing models over HTTP",
     "upload_page": "The same from a page in a browser, over HTTP and over comms",

@@ -128,9 +128,14 @@ def test_what_a_person_does_with_the_charts(home: Home, open_page: OpenPage) -> 
         charts.expect_span(25, 38)
         gw("live-wider").click()
         charts.expect_span(50, 75)
+        assert page.locator(".plotly-notifier").count() == 0
         gw("live-back").click()
         charts.expect_span(299, 301)
         assert charts.moves()
+        charts.drag("writing", 0.4, 0.6)
+        charts.expect_span(50, 75)
+        charts.chart("writing").locator(".nsewdrag").first.dblclick()
+        charts.expect_span(299, 301)
 
         # A laptop that slept: a gap in the figures is one in the line.
         played.do("monitor.now += 100")
@@ -271,10 +276,20 @@ def test_a_real_model_in_jupyterlab(home: Home, open_page: OpenPage) -> None:
         charts.expect_words("first", re.compile("^One answer began after"))
         # A reload of the page: the kernel lives on, and the charts show what was.
         save(watched)
+        go_dark(home)
         reload(watched, charts.words("first"))
         charts.expect_words("first", re.compile("^One answer began after"))
         charts.wait_until_drawn()
+        assert photograph(watched, "lab-dark", (800, 1280)) == []
         watched.assert_clean()
+
+
+def go_dark(home: Home) -> None:
+    """Choose JupyterLab's dark theme, as its menu does; the next page has it."""
+    folder = "jupyter-config/lab/user-settings/@jupyterlab/apputils-extension"
+    path = home.folder / folder / "themes.jupyterlab-settings"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"theme": "JupyterLab Dark"}', encoding="utf-8")
 
 
 def test_the_dashboards_tab(home: Home, open_page: OpenPage) -> None:

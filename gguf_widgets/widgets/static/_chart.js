@@ -20,7 +20,7 @@ import { h } from "./_dom.js";
 const PLOTLY_KEY = Symbol.for("gguf-widgets.plotly");
 // Texts may be what a model wrote: between dollars they are no formulas for a MathJax of the page,
 // which would take them for markup, with links.
-const CHART_CONFIG = { displayModeBar: false, responsive: false, doubleClick: false, locale: "en", typesetMath: false };
+const CHART_CONFIG = { displayModeBar: false, responsive: false, doubleClick: false, showTips: false, locale: "en", typesetMath: false };
 // Read on white and on near black; the first is the accent.
 const LIGHT_COLORS = ["#ef6c00", "#2e7d32", "#8e24aa", "#c2185b", "#00838f"];
 const DARK_COLORS = ["#ffb74d", "#81c784", "#ce93d8", "#f48fb1", "#4dd0e1"];

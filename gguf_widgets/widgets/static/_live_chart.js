@@ -187,6 +187,7 @@ export class LiveChart {
     if (isNothing) return [why || view.empty].join(" ");
     const say = (/** @type {number} */ value) => liveNumber(view.unit, value);
     const told = known.map(({ name, most, mean, last }) => {
+      if (view.tells === "speed" && !most) return `${name} nothing`;
       const now = `${isNow ? "now" : "at the end"} ${say(last)}`;
       const what = view.tells === "speed" ? `${now}, ${say(mean)} on average while there was any, at most ${say(most)}` : say(most) === say(last) ? now : `${now}, at most ${say(most)}`;
       return view.lines.length > 1 ? `${name} ${what}` : what;
