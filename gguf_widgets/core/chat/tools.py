@@ -422,10 +422,13 @@ class ToolLoop(KeepsCalls):
                     self._turn = None
             raise
         with self._host.held():
+            stopped = self._stopped  # after it was begun, by somebody who did not know it yet
             if turn is not None:
                 turn.add(answer)
                 if answer in self._left:
                     turn.end()
+        if stopped:
+            answer.stop()
         if len(self._box) and rounds >= self._box.max_rounds:
             self._host.notice(
                 f"The model asked for tools {rounds} times in a row, which is the limit"

@@ -492,3 +492,29 @@ def test_a_conversation_with_an_interrupted_answer_opens_where_nothing_can_be_wr
     with store.reading() as connection:
         found = connection.execute("SELECT status FROM message ORDER BY num").fetchall()
     assert [one for (one,) in found] == ["complete", "interrupted", "complete", "complete"]
+
+
+def test_a_stop_just_when_the_next_answer_was_begun_stops_that_one(
+    tool_chat: Callable[..., ChatInterface], gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = tool_chat(
+        a_call("weather", city="Bern"),
+        "Sunny. " * 50,
+        tools=[tool(gated.weather, approve=False)],
+    )
+    chat.start("How?")
+    until(lambda: gated.ran == ["Bern"])
+    chat.model.gate = threading.Event()  # the second answer writes nothing by itself
+    host = chat.tool_loop._host
+    begin = host.answer_after
+
+    def begin_and_stop(*arguments: Any) -> Any:
+        answer = begin(*arguments)
+        chat.tool_loop.stop()  # whoever cancels a turn knows its answers so far, and stops the loop
+        return answer
+
+    monkeypatch.setattr(host, "answer_after", begin_and_stop)
+    gated.gate("Bern").set()
+    until(lambda: len(chat.messages) == 3 and not chat.busy)
+    assert chat.messages[-1].status is MessageStatus.ABORTED
+    chat.model.gate.set()
