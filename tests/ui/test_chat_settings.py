@@ -408,3 +408,22 @@ def test_a_value_typed_right_after_another_preset_counts(panel: Panel) -> None:
     assert answer.sampling is not None
     assert (answer.model_type, answer.sampling.temperature) == ("code", 0.3)
     panel.watched.assert_clean()
+
+
+def test_what_was_marked_to_be_written_over_stays_marked(panel: Panel) -> None:
+    gw, page = panel.gw, panel.page
+    gw("settings-preset").select_option("text")
+    panel.type("temperature", "0.3")
+    expect(panel.field("temperature")).to_have_attribute("data-changed", "")
+    panel.number("temperature").focus()
+    page.keyboard.press("Control+a")
+    gw("settings-preset").evaluate(
+        """(preset) => {
+          preset.value = "code";
+          preset.dispatchEvent(new Event("change", { bubbles: true }));
+        }"""
+    )
+    expect(panel.number("temperature")).not_to_have_value("0.3")
+    page.keyboard.type("0.6")
+    expect(panel.number("temperature")).to_have_value("0.6")
+    panel.watched.assert_clean()

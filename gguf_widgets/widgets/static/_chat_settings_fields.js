@@ -38,6 +38,16 @@ import { wordsOf } from "./_link.js";
 export const SETTINGS_INPUT = { "data-lm-suppress-shortcuts": "true", autocomplete: "off", spellcheck: "false" };
 const SETTINGS_TYPING_MS = 300;
 
+/**
+ * Put a text there; who had marked all of it, to write something else, has all of it marked again.
+ * @param {HTMLInputElement | HTMLTextAreaElement} field @param {string} text
+ */
+export function settingsPut(field, text) {
+  const isMarked = document.activeElement === field && field.selectionStart === 0 && field.selectionEnd === field.value.length;
+  field.value = text;
+  if (isMarked) field.select();
+}
+
 /** @param {string} text @returns {number} NaN for what is no number */
 export function settingsNumber(text) {
   const plain = text.trim().replace(/^[+]/, "").replace("\u2212", "-").replace(",", ".");
@@ -262,7 +272,7 @@ export class SettingsNumber extends SettingsField {
     }
     // A number that is typed in another way ("0,70") stays as it is while it is.
     if (value !== null && (document.activeElement !== this.input || settingsNumber(this.input.value) !== value)) {
-      this.input.value = settingsShown(value);
+      settingsPut(this.input, settingsShown(value));
     }
     if (value !== null && this.slider) this.slider.value = String(value);
   }

@@ -7,7 +7,7 @@
  * hands its focus on. Leaves to others: what is in force (Python).
  */
 
-import { SETTINGS_INPUT, settingsFold } from "./_chat_settings_fields.js";
+import { SETTINGS_INPUT, settingsFold, settingsPut } from "./_chat_settings_fields.js";
 import { ghostButton, h } from "./_dom.js";
 import { wordsOf } from "./_link.js";
 
@@ -73,7 +73,7 @@ export class SettingsSystem {
     this.root.toggleAttribute("data-changed", changed);
     if (!changed && document.activeElement === this.back) this.area.focus();
     this.back.hidden = !changed;
-    if (!this.timer && !this.isWrong && this.area.value !== system) this.area.value = system;
+    if (!this.timer && !this.isWrong && this.area.value !== system) settingsPut(this.area, system);
   }
 
   /** Put a text there and send it. @param {string} text */
