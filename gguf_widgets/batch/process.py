@@ -3,19 +3,17 @@
 Promises: when `start_process` returns, that process is at the run, or the error says why not; two
 that start at once for the same run are told apart by the store, and one of them is refused; the
 process ends when the run has. It is steered through the store (`steering`), by any process. Leaves
-to others: what it does (`__main__`), the run (`run`), processes (`core.own_process`).
+to others: what it does (`__main__`), the run (`run`), processes (`core.own_process*`).
 """
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-
-from gguf_widgets.core.errors import BatchError, GgufWidgetsError, InvalidValueError, from_wire
+from gguf_widgets.core.errors import BatchError, InvalidValueError
 from gguf_widgets.core.own_process import OwnProcess
+from gguf_widgets.core.own_process_start import start_at_work
 from gguf_widgets.core.store.batch_runs import BatchRuns
 from gguf_widgets.core.store.batch_types import RunStatus
 from gguf_widgets.core.store.store import Store, default_store
@@ -100,45 +98,5 @@ def start_process(
             id=run.id,
             problem="taken",
         )
-    try:
-        process = OwnProcess("gguf_widgets.batch", [f"--store={own.path}", run.id], "run")
-    except OSError as error:
-        raise BatchError(
-            f"The process for this run could not be started: {error}.", problem="not_started"
-        ) from error
-    said = process.first_line(timeout_s)
-    if said is None:
-        process.kill()
-        raise BatchError(
-            f"The process for this run was not at it after {timeout_s:g} s, so it was ended. Its "
-            f"log: {process.log_path}",
-            id=run.id,
-            problem="not_started",
-        )
-    _check(said, process, run.id)
+    process = start_at_work("gguf_widgets.batch", own.path, run.id, "run", timeout_s)
     return RunnerProcess(run.id, process)
-
-
-def _check(said: bytes, process: OwnProcess, run_id: str) -> None:
-    """Raise what the process said is wrong, or that it ended without a word."""
-    try:
-        answer: dict[str, Any] = msgspec.json.decode(said, type=dict[str, Any])
-    except msgspec.DecodeError:
-        answer = {}
-    if answer.get("at_it"):
-        return
-    process.wait(5.0)
-    wire = answer.get("error")
-    if isinstance(wire, dict):
-        error: GgufWidgetsError | None = None
-        with contextlib.suppress(KeyError, TypeError):
-            error = from_wire(wire)  # type: ignore[arg-type]
-        if error is not None:
-            raise error
-    words = " / ".join(process.last_words())
-    raise BatchError(
-        "The process for this run ended before it was at it"
-        f"{f'; its last words: {words}' if words else ''}. Its log: {process.log_path}",
-        id=run_id,
-        problem="not_started",
-    )

@@ -3,20 +3,18 @@
 Promises: when `start_process` returns, that process is at the comparison, or the error says why
 not; it ends when the comparison has. It is stopped through the store (`Comparison.stop`), by any
 process. Leaves to others: what it does (`__main__`), the comparison (`comparison`), processes
-(`core.own_process`).
+(`core.own_process*`).
 """
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from gguf_widgets.compare.records import Records
 from gguf_widgets.compare.types import ComparisonStatus
-from gguf_widgets.core.errors import BatchError, GgufWidgetsError, InvalidValueError, from_wire
+from gguf_widgets.core.errors import BatchError, InvalidValueError
 from gguf_widgets.core.own_process import OwnProcess
+from gguf_widgets.core.own_process_start import start_at_work
 from gguf_widgets.core.store.store import Store, default_store
 
 __all__ = ["start_process"]
@@ -58,48 +56,4 @@ def start_process(
             id=record.id,
             problem="taken",
         )
-    try:
-        process = OwnProcess(
-            "gguf_widgets.compare", [f"--store={own.path}", record.id], "comparison"
-        )
-    except OSError as error:
-        raise BatchError(
-            f"The process for this comparison could not be started: {error}.",
-            problem="not_started",
-        ) from error
-    said = process.first_line(timeout_s)
-    if said is None:
-        process.kill()
-        raise BatchError(
-            f"The process for this comparison was not at it after {timeout_s:g} s, so it was "
-            f"ended. Its log: {process.log_path}",
-            id=record.id,
-            problem="not_started",
-        )
-    _check(said, process, record.id)
-    return process
-
-
-def _check(said: bytes, process: OwnProcess, comparison_id: str) -> None:
-    """Raise what the process said is wrong, or that it ended without a word."""
-    try:
-        answer: dict[str, Any] = msgspec.json.decode(said, type=dict[str, Any])
-    except msgspec.DecodeError:
-        answer = {}
-    if answer.get("at_it"):
-        return
-    process.wait(5.0)
-    wire = answer.get("error")
-    if isinstance(wire, dict):
-        error: GgufWidgetsError | None = None
-        with contextlib.suppress(KeyError, TypeError):
-            error = from_wire(wire)  # type: ignore[arg-type]
-        if error is not None:
-            raise error
-    words = " / ".join(process.last_words())
-    raise BatchError(
-        "The process for this comparison ended before it was at it"
-        f"{f'; its last words: {words}' if words else ''}. Its log: {process.log_path}",
-        id=comparison_id,
-        problem="not_started",
-    )
+    return start_at_work("gguf_widgets.compare", own.path, record.id, "comparison", timeout_s)
