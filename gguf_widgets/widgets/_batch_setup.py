@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from gguf_widgets.batch import files
 from gguf_widgets.batch.output import Output
 from gguf_widgets.batch.processor import BatchProcessor
 from gguf_widgets.batch.run import BatchRun
@@ -29,15 +28,16 @@ from gguf_widgets.widgets._batch_images import Source, folder_words, source_of
 from gguf_widgets.widgets._batch_looked import Looked
 from gguf_widgets.widgets._batch_pictures import Pictures
 from gguf_widgets.widgets._batch_preview import preview_of, tokens_of
-from gguf_widgets.widgets._batch_source import MAX_PASTED_CHARS, Arriving, Given
+from gguf_widgets.widgets._batch_source import Arriving, Given
 from gguf_widgets.widgets._batch_words import check_view
+from gguf_widgets.widgets._table_arriving import TableHost, TakesTable
 
 __all__ = ["Message", "SetUp"]
 
 Message = dict[str, Any]
 
 
-class Host(Protocol):
+class Host(TableHost, Protocol):
     """What the widget offers."""
 
     @property
@@ -45,16 +45,8 @@ class Host(Protocol):
         """The one that will be asked."""
         ...
 
-    def soon(self, do: Callable[[], None]) -> None:
-        """Have this done on the widget's own thread."""
-        ...
 
-    def at_work(self, what: str, do: Callable[[], None]) -> None:
-        """Have this done on the thread for long work, which is busy with `what` until then."""
-        ...
-
-
-class SetUp:
+class SetUp(TakesTable):
     """What a person has set up.
 
     Parameters
@@ -70,6 +62,8 @@ class SetUp:
     failed : callable
         Takes an error that nobody expected.
     """
+
+    _host: Host
 
     def __init__(
         self,
@@ -211,51 +205,6 @@ class SetUp:
 
     # -- the table --------------------------------------------------------------------------------
 
-    def _table_begin(self, content: Message, _buffers: Any) -> Message:
-        self._arriving = Arriving(content.get("name"), content.get("size"))
-        return {"key": self._arriving.key}
-
-    def _table_piece(self, content: Message, buffers: Any) -> Message:
-        arriving = self._arriving
-        if arriving is None or arriving.key != content.get("key"):
-            raise InvalidValueError("This file is not expected any more. Choose it again.")
-        try:
-            is_last = arriving.add(content.get("offset"), buffers[0] if buffers else None)
-        except GgufWidgetsError:
-            self._arriving = None
-            raise
-        if is_last:
-            self._arriving = None
-            self._begin_reading(Looked(arriving.data, arriving.name))
-        return {"offset": arriving.offset}
-
-    def _table_paste(self, content: Message, _buffers: Any) -> Message:
-        text = content.get("text")
-        if not isinstance(text, str) or not text.strip():
-            raise InvalidValueError("Nothing was pasted. Copy some cells or lines first.")
-        if len(text) > MAX_PASTED_CHARS:
-            raise InvalidValueError(
-                f"The text has {len(text):,} characters; {MAX_PASTED_CHARS:,} can be pasted. Save "
-                "it as a file and choose that."
-            )
-        self._begin_reading(Looked(files.Pasted(text), "Pasted table"))
-        return {}
-
-    def _table_read(self, content: Message, _buffers: Any) -> Message:
-        if self.looked is None:
-            raise InvalidValueError("There is no file to read. Choose one.")
-        self.looked.choose(content.get("options"))
-        self._begin_reading(self.looked)
-        return {}
-
-    def _begin_reading(self, looked: Looked) -> None:
-        def read() -> None:
-            given = looked.read()
-            self._host.soon(lambda: self.take(given, looked) if self._reading is looked else None)
-
-        self._host.at_work("reading", read)
-        self._reading = looked
-
     def take(self, given: Given | None, looked: Looked | None = None) -> None:
         """Ask about another table; on the widget's own thread."""
         self._reading = None  # what is still being read comes too late
@@ -264,10 +213,6 @@ class SetUp:
             self.given, self.row = given, 0
             self._outdate_check()
         self.look()
-
-    def _table_drop(self, _content: Message, _buffers: Any) -> Message:
-        self.take(None)
-        return {}
 
     # -- the check --------------------------------------------------------------------------------
 
@@ -358,11 +303,7 @@ class SetUp:
         "draft-dismiss": _dismiss_words,
         "row": _take_row,
         "models": _list_models,
-        "table-begin": _table_begin,
-        "table-piece": _table_piece,
-        "table-paste": _table_paste,
-        "table-read": _table_read,
-        "table-drop": _table_drop,
+        **TakesTable.TABLE_ACTIONS,
         "check": _check_clicked,
     }
 
