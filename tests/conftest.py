@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def close_shared_monitor() -> None:
+    """End the monitor that widgets share for as long as their process lives, if one was made."""
+    module = sys.modules.get("gguf_widgets.core.monitor.monitor")
+    monitor = module.PerformanceMonitor._shared if module is not None else None
+    if monitor is not None:
+        monitor.close()
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path) -> Iterator[Path]:
     """Point ``GGUF_WIDGETS_HOME`` at a fresh folder and clear the other switches."""
@@ -39,6 +48,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
         patch.delenv("GGUF_WIDGETS_BACKEND", raising=False)
         run = runtime_dir()
         yield folder
+        close_shared_monitor()
     if folder not in run.parents:  # this test's own all the same: a long name moves it elsewhere
         shutil.rmtree(run, ignore_errors=True)
 

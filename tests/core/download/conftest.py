@@ -54,12 +54,11 @@ def hub(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     )
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    before = set(threading.enumerate())  # other tests' of this process, such as a monitor's
     yield server
     # Questions that were given up are waited for in the background; here they end before the
     # sockets are counted.
     server.hang_up()
-    for thread in set(threading.enumerate()) - before:
+    for thread in threading.enumerate():
         if thread.name.startswith("gguf-widgets"):
             thread.join(30)
             assert not thread.is_alive(), thread.name
