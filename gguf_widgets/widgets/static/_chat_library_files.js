@@ -7,7 +7,7 @@
  */
 
 import { newMid } from "./_connection.js";
-import { h } from "./_dom.js";
+import { giveFile } from "./_give_file.js";
 
 /** @import { Link } from "./_link.js" */
 
@@ -31,12 +31,7 @@ export async function saveConversation(link, what, say) {
     offset += size;
     if (file.size > LIBRARY_PIECE) say(`Fetching the file: ${Math.round((100 * offset) / file.size)}%`);
   }
-  const url = URL.createObjectURL(new Blob(pieces, { type: file.mime }));
-  const anchor = h("a", { href: url, download: file.name, hidden: true });
-  document.body.append(anchor);
-  anchor.click();
-  anchor.remove();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  giveFile(pieces, file.name, file.mime);
   return [`Saved as “${file.name}”.`, ...file.notes].join(" ");
 }
 

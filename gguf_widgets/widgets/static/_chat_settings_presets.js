@@ -9,6 +9,7 @@
 import { SETTINGS_INPUT } from "./_chat_settings_fields.js";
 import { h } from "./_dom.js";
 import { wordsOf } from "./_link.js";
+import { giveFile } from "./_give_file.js";
 
 /**
  * @import { Link } from "./_link.js"
@@ -169,12 +170,7 @@ export class SettingsPresets {
   async download() {
     const answer = await this.act("settings-share", { name: this.name });
     if (!answer) return;
-    const url = URL.createObjectURL(new Blob([answer.file], { type: "application/json" }));
-    const anchor = h("a", { href: url, download: answer.fileName });
-    document.body.append(anchor);
-    anchor.click();
-    anchor.remove();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    giveFile([answer.file], answer.fileName, "application/json");
     this.say("", `Saved as the file ${answer.fileName}. Give it to others; they open it here.`);
   }
 

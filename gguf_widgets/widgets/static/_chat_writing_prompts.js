@@ -8,6 +8,7 @@
 
 import { h, icon } from "./_dom.js";
 import { wordsOf } from "./_link.js";
+import { giveFile } from "./_give_file.js";
 
 /**
  * @import { Link } from "./_link.js"
@@ -266,10 +267,7 @@ export class PromptPanel {
   async saveFile() {
     const answer = await this.ask("writing-prompt-export");
     if (!answer) return;
-    const url = URL.createObjectURL(new Blob(answer.buffers, { type: "application/json" }));
-    const anchor = h("a", { href: url, download: answer.fileName });
-    anchor.click();
-    setTimeout(() => URL.revokeObjectURL(url), 10_000);
+    giveFile(answer.buffers, answer.fileName, "application/json");
   }
 
   /** @param {HTMLInputElement} input */

@@ -14,6 +14,7 @@ import { PromptDetail, PromptList } from "./_comparison_rows.js";
 import { VotePart } from "./_comparison_vote.js";
 import { ghostButton, h, icon } from "./_dom.js";
 import { wordsOf } from "./_link.js";
+import { saveFile } from "./_save_file.js";
 
 /** @import { Link } from "./_link.js" */
 
@@ -353,29 +354,9 @@ export class ComparisonWork {
 
   /** @param {string} format */
   async save(format) {
-    this.saved.textContent = "Making the file…";
     try {
-      const { file } = await this.link.ask("download", { format }, [], 600_000);
-      if (file.path) {
-        this.saved.textContent = `The file is too large to come through this page. It is on the computer that runs Python: ${file.path}`;
-        return;
-      }
-      const pieces = [];
-      for (let offset = 0; offset < file.size; ) {
-        const { buffers, size } = await this.link.ask("download-piece", { key: file.key, offset });
-        pieces.push(buffers[0]);
-        offset += size;
-        this.saved.textContent = `Fetching the file: ${Math.round((100 * offset) / file.size)}%`;
-      }
-      const url = URL.createObjectURL(new Blob(pieces));
-      const link = h("a", { href: url, download: file.name, hidden: true });
-      this.root.append(link);
-      link.click();
-      link.remove();
-      setTimeout(() => URL.revokeObjectURL(url), 60_000);
-      this.saved.textContent = `Saved as “${file.name}”.`;
+      await saveFile(this.link, { format }, (words) => (this.saved.textContent = words));
     } catch (error) {
-      this.saved.textContent = "";
       this.error.textContent = wordsOf(error);
     }
   }

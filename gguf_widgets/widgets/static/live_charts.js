@@ -11,13 +11,13 @@
  */
 
 import { Heartbeat, newMid } from "./_connection.js";
-import { h } from "./_dom.js";
 import { keepKeys } from "./_lab_keys.js";
 import { Link } from "./_link.js";
 import { LiveChart } from "./_live_chart.js";
 import { LiveTable, liveAnswer } from "./_live_data.js";
 import { LiveScreen } from "./_live_screen.js";
 import { liveClock, liveDuration, liveShift } from "./_live_words.js";
+import { giveFile } from "./_give_file.js";
 
 /**
  * @import { LinkModel } from "./_link.js"
@@ -298,12 +298,7 @@ class LiveChartsView {
         pieces.push(buffers[0]);
         offset += buffers[0].byteLength;
       }
-      const url = URL.createObjectURL(new Blob(pieces, { type: "text/csv" }));
-      const link = h("a", { href: url, download: file.name, hidden: true });
-      this.root.append(link);
-      link.click();
-      link.remove();
-      setTimeout(() => URL.revokeObjectURL(url), 10_000);
+      giveFile(pieces, file.name, "text/csv");
       this.screen.say(`Saved as ${file.name}.`);
     } catch (error) {
       this.screen.fail(error);
