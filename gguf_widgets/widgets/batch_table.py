@@ -31,7 +31,7 @@ from gguf_widgets.batch.run import BatchRun
 from gguf_widgets.batch.spec import ModelRef, Spec
 from gguf_widgets.batch.table_rows import frame_of
 from gguf_widgets.core.conversation_input import Conversation
-from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError, to_wire
+from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError
 from gguf_widgets.core.manager import ModelManager, default_manager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.batch_runs import BatchRuns
@@ -53,7 +53,7 @@ from gguf_widgets.widgets._batch_state import StateFeed
 from gguf_widgets.widgets._batch_words import model_view, template_words
 from gguf_widgets.widgets._comm import answer_where_asked, new_identity
 from gguf_widgets.widgets._esm import css, esm
-from gguf_widgets.widgets._words import as_known
+from gguf_widgets.widgets._page_work import PageWork
 
 __all__ = ["BatchTable"]
 
@@ -64,7 +64,7 @@ _log = logging.getLogger(__name__)
 _WATCH_S: Final = 0.5  # while a run is under way
 
 
-class BatchTable(anywidget.AnyWidget):
+class BatchTable(anywidget.AnyWidget, PageWork):
     """Ask a model about every row of a table, on the screen.
 
     Parameters
@@ -131,7 +131,6 @@ class BatchTable(anywidget.AnyWidget):
         opened = self._found(run) if isinstance(run, str) else run
         super().__init__(**new_identity())
         name = f"BatchTable-{self.model_id[:8]}"
-        self._busy, self._num_busy, self._notice = "", 0, ""
         self._blocked, self._chooser = "", False
         self._shown: OpenRun | None = None
         self._forget: Callable[[], None] = lambda: None
@@ -168,7 +167,7 @@ class BatchTable(anywidget.AnyWidget):
     def table(self, table: Any) -> None:
         given = None if table is None else given_table(table)
         self._set_up.take(given)
-        self._touch()
+        self.touch()
 
     def use_template(
         self,
@@ -205,7 +204,7 @@ class BatchTable(anywidget.AnyWidget):
         words = template_words(model, self.model, sampling or {})
         self._set_up.use_template(template, words, sampling or {})
         self.run = None
-        self._touch()
+        self.touch()
 
     def start(self) -> BatchRun:
         """Begin what is set up, as the button does; return the run.
@@ -243,91 +242,9 @@ class BatchTable(anywidget.AnyWidget):
             Why nothing can be asked at this moment; "" if it can.
         """
         self._blocked, self._chooser = blocked, True
-        self._touch()
-
-    # -- its threads ------------------------------------------------------------------------------
-
-    def soon(self, do: Callable[[], None]) -> None:
-        """Have something done on the widget's own thread; for its own parts."""
-        self._actor.post(do)
-
-    def at_work(self, what: str, do: Callable[[], object]) -> None:
-        """Have something done that may take long; what goes wrong is shown. For its own parts.
-
-        Raises
-        ------
-        InvalidValueError
-            Something else is being done.
-        """
-        if self._busy and not self._busy == what == "reading":  # another table may be chosen
-            raise InvalidValueError("Something else is being done just now. Wait for its end.")
-        self._busy, self._notice = what, ""
-        self._num_busy += 1
-
-        def work() -> None:
-            try:
-                do()
-            finally:
-                # In the widget's own order: what the work has posted before is done by then.
-                self._actor.post(self._rest)
-
-        self._heavy.post(work)
-
-    def _do_heavy(self, do: Callable[[], object]) -> None:
-        try:
-            do()
-        except GgufWidgetsError as error:
-            self._notice = error.message
-        self._touch()
-
-    def _rest(self) -> None:
-        self._num_busy -= 1
-        if not self._num_busy:
-            self._busy = ""
-
-    def _touch(self) -> None:
-        self._actor.post(lambda: None)
-
-    def _failed(self, error: Exception) -> None:
-        self._notice = as_known(error).message
-        self._touch()
+        self.touch()
 
     # -- from the page ----------------------------------------------------------------------------
-
-    def _on_page(self, _widget: object, content: Any, buffers: Any) -> None:
-        if isinstance(content, dict):
-            given = buffers if isinstance(buffers, list | tuple) else []
-            self._actor.post((content, list(given[:1])))
-
-    def _work(self, item: tuple[Message, list[Any]] | Callable[[], None]) -> None:
-        if callable(item):
-            item()
-            return
-        content, buffers = item
-        kind = str(content.get("kind"))
-        try:
-            answer = self._heeded(kind, content, buffers)
-        except GgufWidgetsError as error:
-            self.answer(content, error=to_wire(error))
-        except Exception as error:
-            self.answer(content, error=to_wire(as_known(error)))
-            raise  # so that it is logged as well
-        else:
-            if answer is not None:
-                self.answer(content, **answer)
-
-    def _heeded(self, kind: str, content: Message, buffers: list[Any]) -> Message | None:
-        if kind in self._ACTIONS:
-            return self._ACTIONS[kind](self, content)
-        for part in self._parts_of_page:
-            if kind in part.ACTIONS:
-                told: Message | None = part.ACTIONS[kind](part, content, buffers)
-                return told
-        return None
-
-    def answer(self, content: Message, buffers: list[bytes] | None = None, **more: Any) -> None:
-        """Answer a message of the page, on any thread; for the widget's own parts."""
-        self.send({"kind": "answer", "mid": content.get("mid"), **more}, buffers)
 
     def _ping(self, content: Message) -> None:
         self.send({"kind": "pong", "mid": content.get("mid"), "seq": self._feed.seq})
@@ -351,8 +268,8 @@ class BatchTable(anywidget.AnyWidget):
         self._forget = lambda: None
         self._shown = None if run is None else OpenRun(run, self._store, self._pictures)
         if run is not None:
-            self._forget = run.observe(lambda _run: self._touch())
-        self._touch()
+            self._forget = run.observe(lambda _run: self.touch())
+        self.touch()
 
     def open_run(self) -> OpenRun:
         """Return the run that is shown; for the widget's own parts.
@@ -468,7 +385,7 @@ class BatchTable(anywidget.AnyWidget):
 
     def _on_model(self) -> None:
         self._set_up.look()
-        self._touch()
+        self.touch()
 
     def _tick(self) -> float | None:
         shown = self._shown

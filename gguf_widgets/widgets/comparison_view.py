@@ -31,7 +31,7 @@ from gguf_widgets.compare.comparison import Comparison
 from gguf_widgets.compare.records import Records
 from gguf_widgets.compare.sides import MAX_SIDES, Side
 from gguf_widgets.compare.types import ComparisonStatus
-from gguf_widgets.core.errors import GgufWidgetsError, InvalidValueError, StoreError, to_wire
+from gguf_widgets.core.errors import InvalidValueError, StoreError
 from gguf_widgets.core.manager import ModelManager, default_manager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.store.store import Store, default_store
@@ -48,7 +48,7 @@ from gguf_widgets.widgets._comparison_send import FORMATS
 from gguf_widgets.widgets._comparison_setup import SetUp
 from gguf_widgets.widgets._comparison_vote import Voting
 from gguf_widgets.widgets._esm import css, esm
-from gguf_widgets.widgets._words import as_known
+from gguf_widgets.widgets._page_work import PageWork
 
 __all__ = ["ComparisonView"]
 
@@ -64,7 +64,7 @@ _RESULT_S: Final = 1.0
 Message = dict[str, Any]
 
 
-class ComparisonView(anywidget.AnyWidget):
+class ComparisonView(anywidget.AnyWidget, PageWork):
     """Compare models, quantisations, settings or prompts, on the screen.
 
     Parameters
@@ -126,7 +126,6 @@ class ComparisonView(anywidget.AnyWidget):
         opened = self._found(comparison) if isinstance(comparison, str) else comparison
         super().__init__(**new_identity())
         name = f"ComparisonView-{self.model_id[:8]}"
-        self._busy, self._num_busy, self._notice = "", 0, ""
         self._blocked, self._is_framed = "", False
         self._shown: OpenComparison | None = None
         self._forget: Callable[[], None] = lambda: None
@@ -232,94 +231,13 @@ class ComparisonView(anywidget.AnyWidget):
         if self._set_up.has_been_seen:
             self.soon(take)
 
-    # -- its threads, for its own parts -----------------------------------------------------------
-
-    def soon(self, do: Callable[[], None]) -> None:
-        """Have something done on the widget's own thread; for its own parts."""
-        self._actor.post(do)
-
-    def touch(self) -> None:
-        """Look at everything again and send what has changed; for its own parts."""
-        self._actor.post(_nothing)
-
-    def at_work(self, what: str, do: Callable[[], object]) -> None:
-        """Have something done that may take long; what goes wrong is shown. For its own parts.
-
-        Raises
-        ------
-        InvalidValueError
-            Something else is being done.
-        """
-        if self._busy and not self._busy == what == "reading":  # another table may be chosen
-            raise InvalidValueError("Something else is being done just now. Wait for its end.")
-        self._busy, self._notice = what, ""
-        self._num_busy += 1
-
-        def work() -> None:
-            try:
-                do()
-            finally:
-                # In the widget's own order: what the work has posted before is done by then.
-                self._actor.post(self._rest)
-
-        self._heavy.post(work)
-
-    def _do_heavy(self, do: Callable[[], object]) -> None:
-        try:
-            do()
-        except GgufWidgetsError as error:
-            self._notice = error.message
+    def _worked(self) -> None:
         self._is_open_old = True
-        self.touch()
-
-    def _rest(self) -> None:
-        self._num_busy -= 1
-        if not self._num_busy:
-            self._busy = ""
-
-    def _failed(self, error: Exception) -> None:
-        self._notice = as_known(error).message
-        self.touch()
 
     # -- from the page ----------------------------------------------------------------------------
 
-    def _on_page(self, _widget: object, content: Any, buffers: Any) -> None:
-        if isinstance(content, dict):
-            given = buffers if isinstance(buffers, list | tuple) else []
-            self._actor.post((content, list(given[:1])))
-
-    def _work(self, item: tuple[Message, list[Any]] | Callable[[], None]) -> None:
-        if callable(item):
-            item()
-            return
-        content, buffers = item
-        kind = str(content.get("kind"))
-        try:
-            answer = self._heeded(kind, content, buffers)
-        except GgufWidgetsError as error:
-            self.answer(content, error=to_wire(error))
-        except Exception as error:
-            self.answer(content, error=to_wire(as_known(error)))
-            raise  # so that it is logged as well
-        else:
-            if answer is not None:
-                self.answer(content, **answer)
-
-    def _heeded(self, kind: str, content: Message, buffers: list[Any]) -> Message | None:
-        if kind in self._ACTIONS:
-            return self._ACTIONS[kind](self, content)
-        for part in self._parts_of_page:
-            if kind in part.ACTIONS:
-                told: Message | None = part.ACTIONS[kind](part, content, buffers)
-                return told
-        return None
-
     def _tell(self, content: Message) -> None:
         self.send(content)
-
-    def answer(self, content: Message, buffers: list[bytes] | None = None, **more: Any) -> None:
-        """Answer a message of the page, on any thread; for the widget's own parts."""
-        self.send({"kind": "answer", "mid": content.get("mid"), **more}, buffers)
 
     def _ping(self, content: Message) -> None:
         pong = {"kind": "pong", "mid": content.get("mid")}
@@ -458,10 +376,6 @@ class ComparisonView(anywidget.AnyWidget):
             "notice": self._notice,
             "formats": [{"ending": a, "label": b, "title": c} for a, b, c in FORMATS],
         }
-
-
-def _nothing() -> None:
-    """Be posted, so that the tick comes."""
 
 
 def _sides_in(given: Sequence[Any] | None) -> list[Side] | None:
