@@ -19,7 +19,6 @@ Threads: as in `engine.py`.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,13 +30,13 @@ from numpy.typing import NDArray
 from gguf_widgets.core.engine.backend import DecodeStatus
 from gguf_widgets.core.engine.embedding_backend import Embedder, Piece
 from gguf_widgets.core.engine.embedding_pooling import Pooler
+from gguf_widgets.core.engine.interruptible import PATIENCE, InterruptibleQueue
 from gguf_widgets.core.engine.scheduler import PrefillPace
 from gguf_widgets.core.errors import (
     ContextOverflowError,
     DecodeError,
     GgufWidgetsError,
     InvalidValueError,
-    RequestCancelledError,
     UnsupportedByModelError,
 )
 from gguf_widgets.core.types import Pooling
@@ -45,10 +44,6 @@ from gguf_widgets.core.types import Pooling
 __all__ = ["EmbedRequest", "EmbeddingQueue"]
 
 Vectors = NDArray[np.float32]
-
-# A text that was broken off so often is not broken off again: it would never come to its end where
-# others are taken back all the time.
-_PATIENCE = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +113,7 @@ class _Text:
         return self.job.request.first_index + self.number
 
 
-class EmbeddingQueue:
+class EmbeddingQueue(InterruptibleQueue[_Job]):
     """The open requests for vectors of one model.
 
     Parameters
@@ -128,26 +123,19 @@ class EmbeddingQueue:
     """
 
     def __init__(self, embedder: Embedder | None) -> None:
+        super().__init__(embedder)
         self._embedder = embedder
-        self._jobs: dict[str, _Job] = {}
         # Of each client its jobs that have texts to begin; the first of the first is next.
         self._turns: dict[str, deque[_Job]] = {}
         self._next: _Text | None = None
         self._active: list[_Text] = []
         self._free_slots = list(range(embedder.n_slots - 1, -1, -1)) if embedder else []
         self._pace = PrefillPace(embedder.n_batch if embedder else 1)
-        self._interrupt_lock = threading.Lock()
-        self._interrupt_wanted = self._computing = False
 
     @property
     def has_work(self) -> bool:
         """Whether `step` has something to do."""
         return bool(self._jobs)
-
-    @property
-    def num_open(self) -> int:
-        """How many requests are open."""
-        return len(self._jobs)
 
     # Requests
 
@@ -213,31 +201,6 @@ class EmbeddingQueue:
             return
         self._jobs[request.request_id] = job
         self._turns.setdefault(request.client_id, deque()).append(job)
-
-    def abort(self, request_id: str) -> bool:
-        """Answer a request with `RequestCancelledError`; False if there is no such request."""
-        with self._interrupt_lock:
-            self._interrupt_wanted = False
-        job = self._jobs.get(request_id)
-        if job is not None:
-            self._end(job, RequestCancelledError("The request was taken back."))
-        return job is not None
-
-    def abort_client(self, client_id: str) -> int:
-        """Abort all requests of a client; return how many."""
-        ids = [id_ for id_, job in self._jobs.items() if job.request.client_id == client_id]
-        return sum(map(self.abort, ids))
-
-    def interrupt(self) -> None:
-        """Make the `step` that runs now, or else the next one, return soon; any thread may.
-
-        As with `Engine.interrupt`, calling it in vain costs one batch, or what a text had so far
-        if the model's memory cannot be cut.
-        """
-        with self._interrupt_lock:
-            self._interrupt_wanted = True
-            if self._computing and self._embedder is not None:
-                self._embedder.interrupt()
 
     def close(self) -> None:
         """Free what is native; open requests get no answer any more. May be called twice."""
@@ -347,17 +310,12 @@ class EmbeddingQueue:
         return True
 
     def _compute(self, embedder: Embedder, pieces: list[tuple[_Text, Piece]]) -> DecodeStatus:
-        can_interrupt = all(text.num_interrupts < _PATIENCE for text, _ in pieces)
-        with self._interrupt_lock:
-            if self._interrupt_wanted and can_interrupt:
-                embedder.interrupt()
-            self._computing = can_interrupt
-        try:
-            return DecodeStatus.from_code(embedder.compute([piece for _, piece in pieces]))
-        finally:
-            with self._interrupt_lock:
-                self._computing = self._interrupt_wanted = False
-                embedder.clear_interrupt()
+        can_interrupt = all(text.num_interrupts < PATIENCE for text, _ in pieces)
+        return self._computed(
+            embedder,
+            lambda: embedder.compute([piece for _, piece in pieces]),
+            can_interrupt=can_interrupt,
+        )
 
     def _take(self, text: _Text, rows: Vectors) -> None:
         """Take the rows of a piece in; with the last one the text is done."""

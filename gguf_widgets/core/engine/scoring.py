@@ -26,7 +26,6 @@ Threads: as in `engine.py`.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -35,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gguf_widgets.core.engine.backend import DecodeStatus
+from gguf_widgets.core.engine.interruptible import PATIENCE, InterruptibleQueue
 from gguf_widgets.core.engine.log_softmax import likeliest, log_sum_exp
 from gguf_widgets.core.engine.scheduler import PrefillPace
 from gguf_widgets.core.engine.score_windows import Window
@@ -43,7 +43,6 @@ from gguf_widgets.core.errors import (
     DecodeError,
     GgufWidgetsError,
     InvalidValueError,
-    RequestCancelledError,
     UnsupportedByModelError,
 )
 
@@ -51,10 +50,6 @@ __all__ = ["PIECE_BYTES", "ScoreEnd", "ScoreRequest", "ScoreRows", "ScoringQueue
 
 PIECE_BYTES = 4 * 1024 * 1024
 """Whole distributions are handed on in pieces of about this size, or of one row if that is more."""
-
-# What was broken off so often is not broken off again: it would never come to its end where others
-# are taken back all the time. It is a batch, or, where the memory cannot be cut, the whole window.
-_PATIENCE = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,7 +161,7 @@ class _Job:
         self.num_computed = self.num_ready = self.num_shown = 0
 
 
-class ScoringQueue:
+class ScoringQueue(InterruptibleQueue[_Job]):
     """The open requests for scores of one model.
 
     Parameters
@@ -178,26 +173,19 @@ class ScoringQueue:
     """
 
     def __init__(self, scorer: Scorer | None, *, can_write: bool = True) -> None:
+        super().__init__(scorer)
         self._scorer = scorer
         self._can_write = can_write
-        self._jobs: dict[str, _Job] = {}
         self._current: _Job | None = None  # whose tokens are in the scorer's memory
         self._last_turns: dict[str, int] = {}  # of each client
         self._num_turns = self._num_added = 0
         self._pace = PrefillPace(scorer.n_batch if scorer else 1)
         self._can_cut = True  # until it shows that the memory cannot be
-        self._interrupt_lock = threading.Lock()
-        self._interrupt_wanted = self._computing = False
 
     @property
     def has_work(self) -> bool:
         """Whether `step` has something to do: some request may go on."""
         return any(job.credit for job in self._jobs.values())
-
-    @property
-    def num_open(self) -> int:
-        """How many requests are open, resting ones included."""
-        return len(self._jobs)
 
     def checked(self) -> Scorer:
         """Return the scorer; any thread may call this and read its plain attributes.
@@ -250,31 +238,6 @@ class ScoringQueue:
         job = self._jobs.get(request_id)
         if job is not None:
             job.credit = min(job.request.credit, job.credit + max(0, num_pieces))
-
-    def abort(self, request_id: str) -> bool:
-        """Answer a request with `RequestCancelledError`; False if there is no such request."""
-        with self._interrupt_lock:
-            self._interrupt_wanted = False
-        job = self._jobs.get(request_id)
-        if job is not None:
-            self._end(job, RequestCancelledError("The request was taken back."))
-        return job is not None
-
-    def abort_client(self, client_id: str) -> int:
-        """Abort all requests of a client; return how many."""
-        ids = [id_ for id_, job in self._jobs.items() if job.request.client_id == client_id]
-        return sum(map(self.abort, ids))
-
-    def interrupt(self) -> None:
-        """Make the `step` that runs now, or else the next one, return soon; any thread may.
-
-        As with `Engine.interrupt`, calling it in vain costs one batch, or what a window had so far
-        if the model's memory cannot be cut.
-        """
-        with self._interrupt_lock:
-            self._interrupt_wanted = True
-            if self._computing and self._scorer is not None:
-                self._scorer.interrupt()
 
     def close(self) -> None:
         """Free what is native; open requests get no answer any more. May be called twice."""
@@ -344,7 +307,12 @@ class ScoringQueue:
         tokens = list(request.tokens[start : start + count])
         if not job.num_computed and start and request.bos >= 0:
             tokens[0] = request.bos
-        status = self._decode(scorer, job, tokens, num_silent)
+        status = self._computed(
+            scorer,
+            lambda: scorer.compute(job.num_computed, tokens, num_silent),
+            # A batch is broken off, or, where the memory cannot be cut, the whole window.
+            can_interrupt=job.num_interrupts < PATIENCE,
+        )
         if status is DecodeStatus.ABORTED:
             job.num_interrupts += 1
             if not scorer.forget(job.num_computed):
@@ -376,21 +344,6 @@ class ScoringQueue:
                     position=place,
                 )
         return count
-
-    def _decode(
-        self, scorer: Scorer, job: _Job, tokens: list[int], num_silent: int
-    ) -> DecodeStatus:
-        can_interrupt = job.num_interrupts < _PATIENCE
-        with self._interrupt_lock:
-            if self._interrupt_wanted and can_interrupt:
-                scorer.interrupt()
-            self._computing = can_interrupt
-        try:
-            return DecodeStatus.from_code(scorer.compute(job.num_computed, tokens, num_silent))
-        finally:
-            with self._interrupt_lock:
-                self._computing = self._interrupt_wanted = False
-                scorer.clear_interrupt()
 
     def _hand_on(self, scorer: Scorer, job: _Job) -> None:
         """Hand on what is ready, as far as the credit goes; then end the window, if it is done."""
