@@ -17,6 +17,7 @@ import gguf_widgets
 from gguf_widgets.core.errors import ProtocolError, from_wire
 from gguf_widgets.core.worker import endpoint, framing, protocol
 from gguf_widgets.core.worker.client import WorkerClient
+from gguf_widgets.core.worker.proof import new_nonce, proof_of
 from gguf_widgets.core.worker.registry import Entry
 
 __all__ = ["Greeted", "connect", "greet", "program_name", "receive"]
@@ -57,12 +58,12 @@ def greet(
     secret = endpoint.read_secret(entry.address)
     connection = endpoint.connect(entry.address, timeout_s)
     try:
-        nonce = protocol.new_nonce()
+        nonce = new_nonce()
         hello = protocol.Hello(
             protocol_version=protocol.PROTOCOL_VERSION,
             package_version=gguf_widgets.__version__,
             nonce=nonce,
-            proof=protocol.proof_of(secret, "client", nonce) if secret else "",
+            proof=proof_of(secret, "client", nonce) if secret else "",
             keep_alive_s=keep_alive_s,
             pid=os.getpid(),
             program=program_name(),
@@ -126,6 +127,6 @@ def _checked_welcome(
         raise from_wire(answer.error)
     if not isinstance(answer, protocol.Welcome):
         raise ProtocolError("The worker's first message was not a welcome.")
-    if secret and answer.proof != protocol.proof_of(secret, "worker", nonce):
+    if secret and answer.proof != proof_of(secret, "worker", nonce):
         raise ProtocolError("The worker did not prove that it belongs to you.")
     return answer

@@ -1,9 +1,9 @@
-"""The messages between a client and a worker, and the proofs of their handshake.
+"""The messages between a client and a worker.
 
 Promises: every message is a tagged `msgspec` struct of plain data. `Hello`, `Welcome` and `Refused`
 are the part that never changes its meaning, so that two versions can still tell each other that
-they differ. Leaves to others: bytes (`framing`), sockets (`endpoint`), what a message causes
-(`server`, `client`).
+they differ. Leaves to others: proofs (`proof`), bytes (`framing`), sockets (`endpoint`), what a
+message causes (`server`, `client`).
 
 A conversation::
 
@@ -44,10 +44,6 @@ Welcome, which keeps the ids of all clients apart. Each request gets exactly one
 """
 
 from __future__ import annotations
-
-import hashlib
-import hmac
-import secrets
 
 import msgspec
 
@@ -112,8 +108,6 @@ __all__ = [
     "Tokenize",
     "Tokens",
     "Welcome",
-    "new_nonce",
-    "proof_of",
     "version_mismatch",
 ]
 
@@ -476,17 +470,7 @@ TERMINAL = (
     Stats,
 )
 
-# --- the handshake -----------------------------------------------------------------------------
-
-
-def new_nonce() -> str:
-    """Return a random text that makes a proof good for one handshake."""
-    return secrets.token_hex(16)
-
-
-def proof_of(secret: str, side: str, nonce: str) -> str:
-    """Return the proof that `side` ("client" or "worker") knows the secret, for this nonce."""
-    return hmac.new(secret.encode(), f"{side}:{nonce}".encode(), hashlib.sha256).hexdigest()
+# --- two versions -----------------------------------------------------------------------------
 
 
 def version_mismatch(theirs: int, their_package: str, *, pid: int | None = None) -> ProtocolError:

@@ -20,6 +20,7 @@ from gguf_widgets.core.types import EngineStats
 from gguf_widgets.core.worker import protocol
 from gguf_widgets.core.worker.connection import ClientConnection
 from gguf_widgets.core.worker.engine_thread import EngineThread
+from gguf_widgets.core.worker.proof import proof_of
 from gguf_widgets.core.worker.requests import Requests
 
 __all__ = ["Reception", "current_figures", "described"]
@@ -49,7 +50,7 @@ class Reception:
             return protocol.version_mismatch(message.protocol_version, message.package_version)
         if self._secret and not hmac.compare_digest(
             message.proof.encode(),
-            protocol.proof_of(self._secret, "client", message.nonce).encode(),
+            proof_of(self._secret, "client", message.nonce).encode(),
         ):
             return ProtocolError("The client did not prove that it belongs to this user.")
         return None
@@ -64,7 +65,7 @@ class Reception:
 
     def welcome(self, message: protocol.Hello, client_id: str) -> protocol.Welcome:
         """Return the answer to a Hello that is not refused."""
-        proof = protocol.proof_of(self._secret, "worker", message.nonce) if self._secret else ""
+        proof = proof_of(self._secret, "worker", message.nonce) if self._secret else ""
         return protocol.Welcome(
             protocol_version=protocol.PROTOCOL_VERSION,
             package_version=gguf_widgets.__version__,

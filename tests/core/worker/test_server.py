@@ -24,6 +24,7 @@ from gguf_widgets.core.types import (
     TextDelta,
 )
 from gguf_widgets.core.worker import endpoint, framing, protocol, registry
+from gguf_widgets.core.worker.proof import proof_of
 from gguf_widgets.core.worker.protocol import Prompt
 from tests.core.conftest import wait_for
 
@@ -262,6 +263,6 @@ def test_without_unix_sockets_a_port_and_a_secret_do_the_same(
         assert "belongs to this user" in refused.error["message"]
     with Peer() as peer:
         secret = endpoint.read_secret(entry.address)
-        answer = peer.hello(nonce="1", proof=protocol.proof_of(secret, "client", "1"))
-        assert answer.proof == protocol.proof_of(secret, "worker", "1")
+        answer = peer.hello(nonce="1", proof=proof_of(secret, "client", "1"))
+        assert answer.proof == proof_of(secret, "worker", "1")
     assert ModelManager().is_running()

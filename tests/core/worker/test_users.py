@@ -19,6 +19,7 @@ from gguf_widgets.core.errors import WorkerStartError
 from gguf_widgets.core.manager import ModelManager
 from gguf_widgets.core.model import Model
 from gguf_widgets.core.worker import endpoint, framing, peek, protocol, registry
+from gguf_widgets.core.worker.proof import proof_of
 
 pytestmark = [
     pytest.mark.skipif(
@@ -130,7 +131,7 @@ def test_a_port_answers_others_with_a_refusal_and_its_secret_is_closed_to_them(
     (entry,) = registry.list_workers()
     secret = endpoint.read_secret(entry.address)
     assert as_somebody_else(lambda: endpoint.read_secret(entry.address)) == "PermissionError"
-    guess = protocol.proof_of("a guess", "client", "1")
+    guess = proof_of("a guess", "client", "1")
 
     def talk() -> str:
         hello = _hello(nonce="1", proof=guess, peek=looks_only)
