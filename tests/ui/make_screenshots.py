@@ -20,6 +20,8 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 from support.browser import Watched, launch  # noqa: E402 - the path comes first
 from support.servers import Home, Server, dashboard, lab  # noqa: E402
 
+from gguf_widgets.core.care import convert  # noqa: E402
+from gguf_widgets.demo import demo_model_path  # noqa: E402
 from gguf_widgets.demo.sentences import sentiment  # noqa: E402
 
 IMAGES = REPOSITORY / "notebooks" / "images"
@@ -67,6 +69,9 @@ def dashboard_pictures(server: Server, launcher: object, theme: str) -> None:
     photograph(wide, f"dashboard-{theme}-narrow")
     wide.page.set_viewport_size({"width": 1280, "height": 800})
     table_picture(wide, server.home.folder / "reviews.csv", theme)
+    speed_picture(wide, theme)
+    convert(demo_model_path(), "Q4_0", requantize=True, folder=server.home.models)
+    compare_picture(wide, theme)
     wide.close()
 
 
@@ -100,6 +105,33 @@ def table_picture(watched: Watched, path: Path, theme: str) -> None:
     watched.gw("batch-words").get_by_text("Finished").wait_for(timeout=60_000)
     watched.page.get_by_text("Least certain first").click()
     photograph(watched, f"table-{theme}")
+
+
+def speed_picture(watched: Watched, theme: str) -> None:
+    """The charts of the last minute, with stories that are written while they are drawn."""
+    watched.gw("tab-chat").click()
+    for _ in range(4):
+        ask(watched, "Tell me a story about Emma.")
+        watched.page.wait_for_timeout(3000)
+    watched.gw("tab-speed").click()
+    watched.gw("live-window", value="60").click()
+    watched.page.wait_for_timeout(3000)  # until it has drawn some points more
+    photograph(watched, f"speed-{theme}")
+
+
+def compare_picture(watched: Watched, theme: str) -> None:
+    """Two sizes of the demo model side by side, and where their answers part."""
+    watched.page.set_viewport_size({"width": 1280, "height": 1160})
+    watched.gw("tab-compare").click()
+    watched.gw("comparison-refresh").click(timeout=60_000)
+    second = watched.gw("comparison-model").nth(1)
+    second.locator("option", has_text="Q4_0").wait_for(state="attached", timeout=60_000)
+    second.select_option(second.locator("option", has_text="Q4_0").get_attribute("value"))
+    watched.gw("comparison-prompt").fill("Tell me a story about Emma.")
+    watched.gw("comparison-prompt").press("Enter")
+    watched.gw("comparison-part").first.click(timeout=60_000)
+    watched.gw("comparison-split").wait_for(timeout=60_000)
+    photograph(watched, f"compare-{theme}")
 
 
 def lab_picture(home: Home, launcher: object) -> None:
