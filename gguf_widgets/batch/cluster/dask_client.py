@@ -22,6 +22,8 @@ __all__ = ["DaskClient", "NoAnswerError", "Sent"]
 RESULT_S: Final = 15.0  # for what a machine has answered to come here
 LOOK_S: Final = 5.0  # for the scheduler to say which machines there are
 
+_LOST: Final = "The connection to the cluster was lost."
+
 
 class NoAnswerError(Exception):
     """The cluster, or one machine of it, did not answer; the message is a sentence for a person.
@@ -70,10 +72,15 @@ class Sent:
         NoAnswerError
             It failed.
         """
+        # A client that has been closed cannot be asked: Dask's own question would be left over, and
+        # what it raises then says nothing (UnboundLocalError).
+        if self._future.client.status in ("closing", "closed"):
+            self.drop()
+            raise NoAnswerError(_LOST)
         try:
             return self._future.result(timeout=RESULT_S)
         except CancelledError as error:
-            raise NoAnswerError("The connection to the cluster was lost.") from error
+            raise NoAnswerError(_LOST) from error
         except Exception as error:  # whatever the machine, or Dask, raised
             raise NoAnswerError(_words(error)) from error
         finally:
@@ -123,7 +130,7 @@ class DaskClient:
                 self._client.scheduler.ncores, workers=None, callback_timeout=LOOK_S
             )
         except CancelledError as error:
-            raise NoAnswerError("The connection to the cluster was lost.") from error
+            raise NoAnswerError(_LOST) from error
         except Exception as error:  # whatever Dask raises
             raise NoAnswerError(_words(error)) from error
         return [str(address) for address in found]
